@@ -1,0 +1,16 @@
+//! Words that every layer uses: ids, instants, the clock, kinds of failure,
+//! progress, and the wish to stop. Nothing here touches files or the network.
+
+pub mod clock;
+pub mod ids;
+pub mod kind;
+pub mod progress;
+pub mod stop;
+pub mod time;
+
+pub use clock::Clock;
+pub use ids::{ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, WriterId};
+pub use kind::Kind;
+pub use progress::Progress;
+pub use stop::Stop;
+pub use time::UnixTime;

@@ -1,0 +1,126 @@
+//! Stores: where objects live.
+//!
+//! A store holds whole, bounded objects that are written once. Five calls are
+//! enough, and a backup needs only the first, [`Store::put_new`]; no call of a
+//! writer may depend on another. The calls block: callers bring the threads, and
+//! the one store that is asynchronous inside (S3) keeps that to its own file.
+//!
+//! A store knows names and bytes. It does not know what an id means, what a pack
+//! is, or any key.
+//!
+//! Every call has a deadline of its own inside the store, so that nobody waits
+//! for ever on one that hangs.
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::base::{Kind, UnixTime};
+
+/// Which call of a store was made; in errors, counters and fault plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Call {
+    /// [`Store::put_new`].
+    Put,
+    /// [`Store::get`] and [`Store::get_range`].
+    Get,
+    /// [`Store::list`].
+    List,
+    /// [`Store::delete`].
+    Delete,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Call::Put => "write",
+            Call::Get => "read",
+            Call::List => "list",
+            Call::Delete => "delete",
+        })
+    }
+}
+
+/// A call to a store that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {call} {key} in {store}")]
+pub struct Error {
+    /// What the failure means.
+    pub kind: Kind,
+    /// The call that failed.
+    pub call: Call,
+    /// The object's name, or the prefix that was listed.
+    pub key: String,
+    /// The store, as [`Store::location`] has it.
+    pub store: String,
+    /// What the machine or the server said.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What a store returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What became of a [`Store::put_new`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    /// False if an object of that name was there already; it was left as it is.
+    pub created: bool,
+    /// The store's own time for the call (`Date` of the reply; a directory's file time).
+    pub receipt: UnixTime,
+}
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its full name.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When the store received it (`Last-Modified`; a directory's file time).
+    pub receipt: UnixTime,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// Objects in ascending byte order of their names, at most 1,000.
+    pub objects: Vec<Listed>,
+    /// Whether names after the last of `objects` may exist.
+    pub more: bool,
+}
+
+/// A place that holds objects.
+pub trait Store: Send + Sync {
+    /// Writes an object unless one of that name exists.
+    ///
+    /// When it returns, the object is durable. Never overwrites. A store without
+    /// conditional writes writes plainly and reports `created`: names are hashes,
+    /// so it can only replace bytes by the same bytes.
+    fn put_new(&self, key: &str, body: Bytes) -> Result<Put>;
+
+    /// Reads a whole object of at most `limit` bytes; a larger one is
+    /// [`Kind::Damaged`], since every object of the format is bounded.
+    fn get(&self, key: &str, limit: u64) -> Result<Bytes>;
+
+    /// Reads just the bytes of `range`. An object that ends before the range does
+    /// is [`Kind::Damaged`]: the answer is whole or an error, never short.
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
+
+    /// Lists a page of the objects whose names begin with `prefix` and come after
+    /// `after`, in byte order. An empty or missing prefix is an empty page.
+    fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page>;
+
+    /// Deletes an object; one that does not exist counts as deleted.
+    fn delete(&self, key: &str) -> Result<()>;
+
+    /// The store's name for people, as `s3://bucket/prefix` or a path. Never
+    /// holds a credential.
+    fn location(&self) -> String;
+
+    /// The directory, if it is one on this machine: the mount refuses to cover it.
+    fn local_path(&self) -> Option<&std::path::Path> {
+        None
+    }
+}
