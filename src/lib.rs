@@ -4,12 +4,13 @@
 //! never sideways, never up; `tests/tidy.rs` holds the table and checks it:
 //!
 //! ```text
-//! 6  cli
-//! 5  ops    mount
-//! 4  view
-//! 3  repo
-//! 2  store  index  cache  source
-//! 1  codec  format
+//! 7  cli
+//! 6  ops    mount
+//! 5  view
+//! 4  repo
+//! 3  store  index  cache  source  target
+//! 2  format
+//! 1  codec
 //! 0  base
 //! ```
 //!
@@ -17,4 +18,6 @@
 //! `docs/ARCHITECTURE.md`; the bytes are in `docs/FORMAT.md`.
 
 pub mod base;
+pub mod codec;
+pub mod format;
 pub mod store;
