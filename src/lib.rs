@@ -20,4 +20,6 @@
 pub mod base;
 pub mod codec;
 pub mod format;
+pub mod index;
+pub mod repo;
 pub mod store;
