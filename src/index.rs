@@ -130,14 +130,21 @@ impl Index {
         let path = dir.join("index.sqlite");
         let existed = path.exists();
         let (open, rebuilt) = match Open::new(&path, repository) {
-            Ok(open) => (open, (!existed).then(|| "there was none on this machine".to_owned())),
+            Ok(open) => (
+                open,
+                (!existed).then(|| "there was none on this machine".to_owned()),
+            ),
             Err(error) if error.kind() == Kind::Damaged => {
                 remove(&path)?;
                 (Open::new(&path, repository)?, Some(describe(&error)))
             }
             Err(error) => return Err(error),
         };
-        let index = Index { path, repository, open: RwLock::new(Arc::new(open)) };
+        let index = Index {
+            path,
+            repository,
+            open: RwLock::new(Arc::new(open)),
+        };
         Ok(Opened { index, rebuilt })
     }
 
@@ -150,8 +157,7 @@ impl Index {
     /// Whether the file that was opened is still the one under its name.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        std::fs::metadata(&self.path)
-            .is_ok_and(|m| (m.dev(), m.ino()) == self.current().identity)
+        std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.current().identity)
     }
 
     /// Throws the index away and opens an empty one.
@@ -163,8 +169,7 @@ impl Index {
     /// [`Error`] if it cannot be removed or made.
     pub fn reset(&self) -> Result<()> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let mine = std::fs::metadata(&self.path)
-            .is_ok_and(|m| (m.dev(), m.ino()) == open.identity);
+        let mine = std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == open.identity);
         if mine {
             remove(&self.path)?;
         }
@@ -201,7 +206,8 @@ impl Index {
     /// [`Error`] if the index cannot be written.
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<()> {
         self.write(|db| {
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value)).map(|_| ())
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value))
+                .map(|_| ())
         })
     }
 
@@ -210,7 +216,10 @@ impl Index {
     }
 
     fn error(&self, source: rusqlite::Error) -> Error {
-        Error::Sqlite { path: self.path.clone(), source }
+        Error::Sqlite {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     /// Runs `work` on a connection that reads.
@@ -246,8 +255,14 @@ impl Index {
 
 impl Open {
     fn new(path: &Path, repository: RepositoryId) -> Result<Open> {
-        let sqlite = |source| Error::Sqlite { path: path.to_owned(), source };
-        let file = |source| Error::File { path: path.to_owned(), source };
+        let sqlite = |source| Error::Sqlite {
+            path: path.to_owned(),
+            source,
+        };
+        let file = |source| Error::File {
+            path: path.to_owned(),
+            source,
+        };
         let mut writer = connect(path, false).map_err(sqlite)?;
         schema::prepare(&mut writer).map_err(sqlite)?;
         let stored: Option<Vec<u8>> = optional(writer.query_row(
@@ -258,7 +273,9 @@ impl Open {
         .map_err(sqlite)?;
         match stored {
             Some(stored) if stored != repository.0 => {
-                return Err(Error::OtherRepository { path: path.to_owned() });
+                return Err(Error::OtherRepository {
+                    path: path.to_owned(),
+                });
             }
             Some(_) => {}
             None => {
@@ -300,7 +317,10 @@ fn make_dir(dir: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|source| Error::File { path: dir.to_owned(), source })
+        .map_err(|source| Error::File {
+            path: dir.to_owned(),
+            source,
+        })
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -309,7 +329,10 @@ fn remove(path: &Path) -> Result<()> {
         name.push(suffix);
         match std::fs::remove_file(&name) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::File { path: name.into(), source });
+                return Err(Error::File {
+                    path: name.into(),
+                    source,
+                });
             }
             _ => {}
         }

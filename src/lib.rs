@@ -18,6 +18,7 @@
 //! `docs/ARCHITECTURE.md`; the bytes are in `docs/FORMAT.md`.
 
 pub mod base;
+pub mod cache;
 pub mod codec;
 pub mod format;
 pub mod index;

@@ -155,8 +155,8 @@ impl Envelope {
                 failure = CodecError::Suite(entry.suite);
                 continue;
             }
-            let encapsulated = Deserializable::from_bytes(&entry.encapsulated)
-                .map_err(|_| CodecError::Seal)?;
+            let encapsulated =
+                Deserializable::from_bytes(&entry.encapsulated).map_err(|_| CodecError::Seal)?;
             let plain = hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
                 &OpModeR::Base,
                 &secret.decode()?,
@@ -183,9 +183,18 @@ mod tests {
         let key = SealKey::random();
         let envelope = Envelope::seal(&key, &secret.public().unwrap(), b"pack", b"bound").unwrap();
         assert_eq!(envelope.open(&secret, b"pack", b"bound").unwrap(), key);
-        assert_eq!(envelope.open(&SecretKey::random(), b"pack", b"bound"), Err(CodecError::Seal));
-        assert_eq!(envelope.open(&secret, b"record", b"bound"), Err(CodecError::Seal));
-        assert_eq!(envelope.open(&secret, b"pack", b"other"), Err(CodecError::Seal));
+        assert_eq!(
+            envelope.open(&SecretKey::random(), b"pack", b"bound"),
+            Err(CodecError::Seal)
+        );
+        assert_eq!(
+            envelope.open(&secret, b"record", b"bound"),
+            Err(CodecError::Seal)
+        );
+        assert_eq!(
+            envelope.open(&secret, b"pack", b"other"),
+            Err(CodecError::Seal)
+        );
         let bytes = minicbor::to_vec(&envelope).unwrap();
         let back: Envelope = minicbor::decode(&bytes).unwrap();
         assert_eq!(back.open(&secret, b"pack", b"bound").unwrap(), key);

@@ -109,9 +109,8 @@ impl Index {
     /// [`super::Error`] if the index cannot be read.
     pub fn unknown_records(&self, ids: &[RecordId]) -> Result<Vec<RecordId>> {
         self.read(|db| {
-            let mut seen = db.prepare_cached(
-                "SELECT 1 FROM record WHERE id = ?1 AND problem IS NULL",
-            )?;
+            let mut seen =
+                db.prepare_cached("SELECT 1 FROM record WHERE id = ?1 AND problem IS NULL")?;
             let mut unknown = Vec::new();
             for id in ids {
                 if !seen.exists([id.0.as_slice()])? {
@@ -135,7 +134,10 @@ impl Index {
             let rows = statement.query_map([], |row| {
                 let id: Vec<u8> = row.get(0)?;
                 let id = RecordId::from_slice(&id).ok_or_else(|| bad_column("record id"))?;
-                Ok(SeenRecord { id, problem: row.get(1)? })
+                Ok(SeenRecord {
+                    id,
+                    problem: row.get(1)?,
+                })
             })?;
             rows.collect()
         })
@@ -170,7 +172,11 @@ impl Index {
                 "SELECT pack, start, length FROM chunk WHERE id = ?1 ORDER BY pack",
             )?;
             let rows = statement.query_map([id.0.as_slice()], |row| {
-                Ok(ChunkPlace { pack: row.get(0)?, start: row.get(1)?, length: row.get(2)? })
+                Ok(ChunkPlace {
+                    pack: row.get(0)?,
+                    start: row.get(1)?,
+                    length: row.get(2)?,
+                })
             })?;
             rows.collect()
         })
@@ -223,7 +229,8 @@ impl Index {
     /// [`super::Error`] if the index cannot be written.
     pub fn witness_packs(&self, at: i64) -> Result<()> {
         self.write(|db| {
-            db.execute("UPDATE pack SET evidence = ?1 WHERE evidence < ?1", [at]).map(|_| ())
+            db.execute("UPDATE pack SET evidence = ?1 WHERE evidence < ?1", [at])
+                .map(|_| ())
         })
     }
 }

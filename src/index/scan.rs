@@ -73,7 +73,11 @@ impl Index {
                  ON CONFLICT (key) DO UPDATE SET value = value + 1",
                 [],
             )?;
-            db.query_row("SELECT value FROM meta WHERE key = 'generation'", [], |row| row.get(0))
+            db.query_row(
+                "SELECT value FROM meta WHERE key = 'generation'",
+                [],
+                |row| row.get(0),
+            )
         })
     }
 
@@ -117,7 +121,8 @@ impl Index {
             for dir in dirs {
                 insert.execute((source, &dir.path, dir.part, generation, &dir.body))?;
             }
-            let mut seen = db.prepare_cached("INSERT OR IGNORE INTO scan_seen VALUES (?1, ?2, ?3)")?;
+            let mut seen =
+                db.prepare_cached("INSERT OR IGNORE INTO scan_seen VALUES (?1, ?2, ?3)")?;
             for path in unchanged {
                 seen.execute((source, generation, path))?;
             }

@@ -58,8 +58,9 @@ impl Index {
                 "SELECT receipt, writer, fact, checksum FROM snapshot
                  WHERE id NOT IN (SELECT snapshot FROM forgotten)",
             )?;
-            let rows = statement
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+            let rows = statement.query_map([], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?;
             rows.collect()
         })?;
         rows.into_iter()
@@ -72,7 +73,11 @@ impl Index {
                     return Err(corrupt());
                 }
                 let writer = WriterId::from_slice(&writer).ok_or_else(corrupt)?;
-                Ok(SnapshotRow { receipt, writer, fact })
+                Ok(SnapshotRow {
+                    receipt,
+                    writer,
+                    fact,
+                })
             })
             .collect()
     }

@@ -21,11 +21,10 @@ impl Index {
         let number = match known {
             Some(number) => number,
             None => self.write(|db| {
-                let next: i64 = db.query_row(
-                    "SELECT coalesce(max(number), 0) + 1 FROM view",
-                    [],
-                    |row| row.get(0),
-                )?;
+                let next: i64 =
+                    db.query_row("SELECT coalesce(max(number), 0) + 1 FROM view", [], |row| {
+                        row.get(0)
+                    })?;
                 let next = next.max(i64::try_from(least).unwrap_or(i64::MAX));
                 db.query_row(
                     "INSERT INTO view VALUES (?1, ?2)
