@@ -18,3 +18,4 @@
 
 pub mod base;
 pub mod store;
+pub mod view;
