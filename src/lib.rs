@@ -17,5 +17,6 @@
 //! `docs/ARCHITECTURE.md`; the bytes are in `docs/FORMAT.md`.
 
 pub mod base;
+pub mod cli;
 pub mod store;
 pub mod view;

@@ -7,7 +7,7 @@
 //!
 //! **Durations** are numbers with units, the largest first: `26h`, `1h30m`, `1.5d`.
 //! A day has 24 hours and a week seven days, as befits an age or an interval; spans in
-//! the calendar (`3d-ago`) are for [`crate::view::time_spec`].
+//! the calendar, as in `3d-ago`, are times and are read where times are.
 
 use std::time::Duration;
 
