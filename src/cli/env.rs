@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use crate::base::Kind;
 
 /// Where variables come from.
-pub struct Env(Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>);
+pub struct Env(Box<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 /// A variable that must be text and is not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

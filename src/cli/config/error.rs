@@ -66,7 +66,9 @@ pub enum ConfigError {
         hint: Hint,
     },
     /// A source that is not there.
-    #[error("there is no source `{name}` in {file}{hint}; to back up a path, write one with a `/` in it")]
+    #[error(
+        "there is no source `{name}` in {file}{hint}; to back up a path, write one with a `/` in it"
+    )]
     NoSource {
         /// The file.
         file: String,
@@ -145,11 +147,11 @@ pub(super) fn syntax(path: &Path, text: &str, mut error: toml::de::Error) -> Con
     let message = error.message().replace('\n', "; ");
     // Of "unknown field `a`, expected one of `b`, `c`" the words in quotes.
     let mut words = message.split('`').skip(1).step_by(2);
-    let hint = match message.starts_with("unknown ") {
-        true => words
-            .next()
-            .map_or_else(Hint::default, |unknown| hint(unknown, words)),
-        false => Hint::default(),
+    let hint = if message.starts_with("unknown ") {
+        let unknown = words.next().unwrap_or_default();
+        hint(unknown, words)
+    } else {
+        Hint::default()
     };
     // Without the text to point into, the error's display ends with its key.
     error.set_input(None);
@@ -204,12 +206,24 @@ mod tests {
 
     #[test]
     fn distances_and_hints() {
-        for (a, b, n) in [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("abc", "abc", 0)] {
+        for (a, b, n) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("abc", "abc", 0),
+        ] {
             assert_eq!(distance(a, b), n, "{a} {b}");
         }
         let known = ["repository", "timezone", "s3"];
-        assert_eq!(hint("repositry", known.into_iter()), Hint(Some("repository".to_owned())));
-        assert_eq!(hint("time_zone", known.into_iter()), Hint(Some("timezone".to_owned())));
+        assert_eq!(
+            hint("repositry", known.into_iter()),
+            Hint(Some("repository".to_owned()))
+        );
+        assert_eq!(
+            hint("time_zone", known.into_iter()),
+            Hint(Some("timezone".to_owned()))
+        );
         assert_eq!(hint("s4", known.into_iter()), Hint(Some("s3".to_owned())));
         assert_eq!(hint("colour", known.into_iter()), Hint(None));
     }

@@ -71,7 +71,8 @@ impl<'a> Expander<'a> {
                 tail.split_at(tail.find(|c| !word(c)).unwrap_or(tail.len()))
             };
             if name.is_empty() {
-                let message = "has a `$` without a name; write $NAME, ${NAME}, or $$ for a dollar sign";
+                let message =
+                    "has a `$` without a name; write $NAME, ${NAME}, or $$ for a dollar sign";
                 return Err(self.wrong(key, message.to_owned()));
             }
             out.push_str(&self.variable(name, key)?);
@@ -84,7 +85,9 @@ impl<'a> Expander<'a> {
     fn variable(&self, name: &str, key: &str) -> Result<String, ConfigError> {
         match self.env.text(name) {
             Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(self.wrong(key, format!("needs the variable {name}, which is not set"))),
+            Ok(None) => {
+                Err(self.wrong(key, format!("needs the variable {name}, which is not set")))
+            }
             Err(error) => Err(self.wrong(key, format!("cannot be expanded: {error}"))),
         }
     }
