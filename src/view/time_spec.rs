@@ -31,7 +31,7 @@
 //! go back in the calendar of the zone to the same time of day, or to the nearest one
 //! that exists. `now` and `…-ago` are exact instants and not units.
 //!
-//! Years are 0001 to 9999. Splitting text into fields is in [`fields`]; what the
+//! Years are 0001 to 9999. Splitting text into fields is in `fields.rs`; what the
 //! calendar makes of them is here, by way of jiff.
 
 mod fields;
