@@ -19,8 +19,10 @@
 
 pub mod base;
 pub mod cache;
+pub mod cli;
 pub mod codec;
 pub mod format;
 pub mod index;
 pub mod repo;
 pub mod store;
+pub mod view;
