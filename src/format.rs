@@ -52,10 +52,7 @@ pub enum FormatError {
 impl FormatError {
     /// A structure that does not decode.
     pub fn malformed(what: &'static str, why: impl std::fmt::Display) -> FormatError {
-        FormatError::Malformed {
-            what,
-            why: why.to_string(),
-        }
+        FormatError::Malformed { what, why: why.to_string() }
     }
 
     /// What it means to whoever must act.
@@ -74,9 +71,7 @@ pub(crate) fn decode_whole<'b, T: minicbor::Decode<'b, ()>>(
     bytes: &'b [u8],
 ) -> Result<T, FormatError> {
     let mut decoder = minicbor::Decoder::new(bytes);
-    let value = decoder
-        .decode()
-        .map_err(|e| FormatError::malformed(what, e))?;
+    let value = decoder.decode().map_err(|e| FormatError::malformed(what, e))?;
     if decoder.position() == bytes.len() {
         Ok(value)
     } else {

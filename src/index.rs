@@ -130,21 +130,14 @@ impl Index {
         let path = dir.join("index.sqlite");
         let existed = path.exists();
         let (open, rebuilt) = match Open::new(&path, repository) {
-            Ok(open) => (
-                open,
-                (!existed).then(|| "there was none on this machine".to_owned()),
-            ),
+            Ok(open) => (open, (!existed).then(|| "there was none on this machine".to_owned())),
             Err(error) if error.kind() == Kind::Damaged => {
                 remove(&path)?;
                 (Open::new(&path, repository)?, Some(describe(&error)))
             }
             Err(error) => return Err(error),
         };
-        let index = Index {
-            path,
-            repository,
-            open: RwLock::new(Arc::new(open)),
-        };
+        let index = Index { path, repository, open: RwLock::new(Arc::new(open)) };
         Ok(Opened { index, rebuilt })
     }
 
@@ -206,8 +199,7 @@ impl Index {
     /// [`Error`] if the index cannot be written.
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<()> {
         self.write(|db| {
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value))
-                .map(|_| ())
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value)).map(|_| ())
         })
     }
 
@@ -216,10 +208,7 @@ impl Index {
     }
 
     fn error(&self, source: rusqlite::Error) -> Error {
-        Error::Sqlite {
-            path: self.path.clone(),
-            source,
-        }
+        Error::Sqlite { path: self.path.clone(), source }
     }
 
     /// Runs `work` on a connection that reads.
@@ -255,14 +244,8 @@ impl Index {
 
 impl Open {
     fn new(path: &Path, repository: RepositoryId) -> Result<Open> {
-        let sqlite = |source| Error::Sqlite {
-            path: path.to_owned(),
-            source,
-        };
-        let file = |source| Error::File {
-            path: path.to_owned(),
-            source,
-        };
+        let sqlite = |source| Error::Sqlite { path: path.to_owned(), source };
+        let file = |source| Error::File { path: path.to_owned(), source };
         let mut writer = connect(path, false).map_err(sqlite)?;
         schema::prepare(&mut writer).map_err(sqlite)?;
         let stored: Option<Vec<u8>> = optional(writer.query_row(
@@ -273,9 +256,7 @@ impl Open {
         .map_err(sqlite)?;
         match stored {
             Some(stored) if stored != repository.0 => {
-                return Err(Error::OtherRepository {
-                    path: path.to_owned(),
-                });
+                return Err(Error::OtherRepository { path: path.to_owned() });
             }
             Some(_) => {}
             None => {
@@ -317,10 +298,7 @@ fn make_dir(dir: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|source| Error::File {
-            path: dir.to_owned(),
-            source,
-        })
+        .map_err(|source| Error::File { path: dir.to_owned(), source })
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -329,10 +307,7 @@ fn remove(path: &Path) -> Result<()> {
         name.push(suffix);
         match std::fs::remove_file(&name) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::File {
-                    path: name.into(),
-                    source,
-                });
+                return Err(Error::File { path: name.into(), source });
             }
             _ => {}
         }

@@ -24,6 +24,9 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Where problems are handed as they happen.
+type Sink = Box<dyn Fn(&Problem) + Send + Sync>;
+
 /// Counters that workers advance and a terminal shows.
 ///
 /// Shared by reference or `Arc`. All figures only grow.
@@ -43,7 +46,7 @@ pub struct Progress {
     pub problems: AtomicU64,
     phase: Mutex<&'static str>,
     current: Mutex<String>,
-    sink: Option<Box<dyn Fn(&Problem) + Send + Sync>>,
+    sink: Option<Sink>,
 }
 
 impl Progress {
@@ -56,10 +59,7 @@ impl Progress {
     /// Counters whose problems are handed to `sink` as they happen.
     #[must_use]
     pub fn with_sink(sink: impl Fn(&Problem) + Send + Sync + 'static) -> Progress {
-        Progress {
-            sink: Some(Box::new(sink)),
-            ..Progress::default()
-        }
+        Progress { sink: Some(Box::new(sink)), ..Progress::default() }
     }
 
     /// Adds to a counter.
@@ -71,10 +71,7 @@ impl Progress {
     pub fn problem(&self, subject: impl Into<String>, message: impl fmt::Display) {
         self.problems.fetch_add(1, Ordering::Relaxed);
         if let Some(sink) = &self.sink {
-            sink(&Problem {
-                subject: subject.into(),
-                message: message.to_string(),
-            });
+            sink(&Problem { subject: subject.into(), message: message.to_string() });
         }
     }
 
@@ -113,9 +110,7 @@ impl fmt::Debug for Progress {
 
 /// A poisoned lock here only means that a watcher panicked between two plain stores.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -56,10 +56,7 @@ pub fn check_source_name(name: &str) -> Result<(), NotASourceName> {
     } else {
         return Ok(());
     };
-    Err(NotASourceName {
-        name: name.to_owned(),
-        why,
-    })
+    Err(NotASourceName { name: name.to_owned(), why })
 }
 
 /// The name of a source that was given none: `<host>-<path with dashes>`.
@@ -118,15 +115,13 @@ mod tests {
     #[test]
     fn names_that_pass_and_names_that_do_not() {
         let longest = "a".repeat(255);
-        for good in [
-            "a", "web1", "db-1_x.y", ".hidden", "Latest", "ids", "...", &longest,
-        ] {
+        for good in ["a", "web1", "db-1_x.y", ".hidden", "Latest", "ids", "...", &longest] {
             assert_eq!(check_source_name(good), Ok(()), "{good:?}");
         }
         let longer = "a".repeat(256);
-        for bad in [
-            "", ".", "..", "latest", "id", "-x", "a b", "a/b", "a:b", "a@b", "é", "a\n", &longer,
-        ] {
+        for bad in
+            ["", ".", "..", "latest", "id", "-x", "a b", "a/b", "a:b", "a@b", "é", "a\n", &longer]
+        {
             assert!(check_source_name(bad).is_err(), "{bad:?}");
         }
     }
@@ -136,11 +131,7 @@ mod tests {
         for (host, paths, name) in [
             ("web1", &["/etc"][..], "web1-etc"),
             ("web1", &["/"], "web1-root"),
-            (
-                "db1.example.org",
-                &["/var/lib/pg/"],
-                "db1.example.org-var-lib-pg",
-            ),
+            ("db1.example.org", &["/var/lib/pg/"], "db1.example.org-var-lib-pg"),
             ("my host", &["/srv/a b//c"], "my-host-srv-a-b-c"),
             ("", &["/home"], "host-home"),
             ("w", &["/etc", "/home", "/root"], "w-etc-and-2-more"),

@@ -54,9 +54,7 @@ impl UnitError {
 ///
 /// [`UnitError`] with the text.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
-    let bad = || UnitError::Size {
-        text: text.to_owned(),
-    };
+    let bad = || UnitError::Size { text: text.to_owned() };
     let (number, unit) = split_number(text.trim()).ok_or_else(bad)?;
     let unit = unit.trim_start().to_ascii_lowercase();
     let (letter, base) = match unit.strip_suffix("ib") {
@@ -81,9 +79,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     number
         .times(base.pow(power))
         .and_then(|n| u64::try_from(n).ok())
-        .ok_or_else(|| UnitError::TooLarge {
-            text: text.to_owned(),
-        })
+        .ok_or_else(|| UnitError::TooLarge { text: text.to_owned() })
 }
 
 /// Reads a duration: `90s`, `26h`, `1h30m`, `3d`, `250ms`.
@@ -92,20 +88,14 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 ///
 /// [`UnitError`] with the text; a number without a unit is one.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    let bad = || UnitError::Duration {
-        text: text.to_owned(),
-    };
-    let too_large = || UnitError::TooLarge {
-        text: text.to_owned(),
-    };
+    let bad = || UnitError::Duration { text: text.to_owned() };
+    let too_large = || UnitError::TooLarge { text: text.to_owned() };
     let mut rest = text.trim();
     let mut nanos = 0_u128;
     let mut last = u128::MAX;
     while !rest.is_empty() {
         let (number, tail) = split_number(rest).ok_or_else(bad)?;
-        let end = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         let unit: u128 = match unit {
             "ms" => 1_000_000,
@@ -120,10 +110,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
             return Err(bad());
         }
         last = unit;
-        nanos = number
-            .times(unit)
-            .and_then(|n| nanos.checked_add(n))
-            .ok_or_else(too_large)?;
+        nanos = number.times(unit).and_then(|n| nanos.checked_add(n)).ok_or_else(too_large)?;
         rest = tail;
     }
     if last == u128::MAX {
@@ -168,10 +155,7 @@ pub fn show_rate(bytes: u64, time: Duration) -> String {
         0 => 0,
         millis => u128::from(bytes) * 1000 / millis,
     };
-    format!(
-        "{}/s",
-        show_size(u64::try_from(per_second).unwrap_or(u64::MAX))
-    )
+    format!("{}/s", show_size(u64::try_from(per_second).unwrap_or(u64::MAX)))
 }
 
 /// Shows a duration in its two largest units: `12ms`, `4.2s`, `2m 03s`, `1h 02m`, `3d 04h`.
@@ -240,11 +224,7 @@ fn split_number(text: &str) -> Option<(Number, &str)> {
     if decimals.is_empty() {
         return None;
     }
-    let kept: String = decimals
-        .chars()
-        .chain("000000000".chars())
-        .take(9)
-        .collect();
+    let kept: String = decimals.chars().chain("000000000".chars()).take(9).collect();
     let fraction = kept.parse().ok()?;
     Some((Number { whole, fraction }, rest))
 }
@@ -281,16 +261,10 @@ mod tests {
             "", "K", "-1", "+1", "1.5", "1.5B", "1.", ".5K", "1X", "1KK", "1iB", "1e3", "1,000",
             "1 0",
         ] {
-            assert!(
-                matches!(parse_size(text), Err(UnitError::Size { .. })),
-                "{text}"
-            );
+            assert!(matches!(parse_size(text), Err(UnitError::Size { .. })), "{text}");
         }
         for text in ["18446744073709551616", "16384P", "99999999999999999999999K"] {
-            assert!(
-                matches!(parse_size(text), Err(UnitError::TooLarge { .. })),
-                "{text}"
-            );
+            assert!(matches!(parse_size(text), Err(UnitError::TooLarge { .. })), "{text}");
         }
     }
 
@@ -310,18 +284,11 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(time), "{text}");
         }
-        for text in [
-            "", "5", "h", "1x", "1mo", "1y", "30m1h", "1h1h", "-1h", "1h 30m", "1h,", "1H",
-        ] {
-            assert!(
-                matches!(parse_duration(text), Err(UnitError::Duration { .. })),
-                "{text}"
-            );
+        for text in ["", "5", "h", "1x", "1mo", "1y", "30m1h", "1h1h", "-1h", "1h 30m", "1h,", "1H"]
+        {
+            assert!(matches!(parse_duration(text), Err(UnitError::Duration { .. })), "{text}");
         }
-        assert!(matches!(
-            parse_duration("99999999999999999999w"),
-            Err(UnitError::TooLarge { .. })
-        ));
+        assert!(matches!(parse_duration("99999999999999999999w"), Err(UnitError::TooLarge { .. })));
     }
 
     #[test]
@@ -360,22 +327,13 @@ mod tests {
             (3_720_000, "1h 02m"),
             (273_600_000, "3d 04h"),
         ] {
-            assert_eq!(
-                show_duration(Duration::from_millis(millis)),
-                text,
-                "{millis}"
-            );
+            assert_eq!(show_duration(Duration::from_millis(millis)), text, "{millis}");
         }
     }
 
     #[test]
     fn counts_for_people() {
-        for (n, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(show_count(n), text);
         }
     }

@@ -33,16 +33,9 @@ impl DiskCache {
     /// The cache in `dir`, which is made if it is missing. Holds `bytes_max` bytes.
     #[must_use]
     pub fn new(dir: PathBuf, bytes_max: u64) -> DiskCache {
-        let cache = DiskCache {
-            dir,
-            bytes_max,
-            written: AtomicU64::new(0),
-            names: AtomicU64::new(0),
-        };
-        let _ = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&cache.dir);
+        let cache =
+            DiskCache { dir, bytes_max, written: AtomicU64::new(0), names: AtomicU64::new(0) };
+        let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache.dir);
         cache
     }
 
@@ -56,10 +49,7 @@ impl DiskCache {
             return None;
         }
         let used = fs::metadata(&path).and_then(|m| m.modified()).ok();
-        if used
-            .and_then(|at| at.elapsed().ok())
-            .is_some_and(|age| age > TOUCH_AFTER)
-        {
+        if used.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > TOUCH_AFTER) {
             touch(&path);
         }
         Some(bytes.into())
@@ -82,10 +72,7 @@ impl DiskCache {
             .and_then(|mut file| file.write_all(sealed))
             .and_then(|()| {
                 if let Some(parent) = path.parent() {
-                    fs::DirBuilder::new()
-                        .recursive(true)
-                        .mode(0o700)
-                        .create(parent)?;
+                    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
                 }
                 fs::rename(&beside, &path)
             });
@@ -133,18 +120,9 @@ impl DiskCache {
 
 fn touch(path: &Path) {
     use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: UTIME_NOW,
-    };
-    let omit = Timespec {
-        tv_sec: 0,
-        tv_nsec: UTIME_OMIT,
-    };
-    let times = Timestamps {
-        last_access: omit,
-        last_modification: now,
-    };
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps { last_access: omit, last_modification: now };
     let _ = rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty());
 }
 
@@ -179,11 +157,7 @@ mod tests {
         assert_eq!(cache.get(pack, 3, 6).as_deref(), Some(&b"sealed"[..]));
         assert_eq!(cache.get(pack, 4, 6), None);
         assert_eq!(cache.get(pack, 3, 7), None, "cut or grown");
-        assert_eq!(
-            cache.get(pack, 3, 6),
-            None,
-            "dropped, since it was not whole"
-        );
+        assert_eq!(cache.get(pack, 3, 6), None, "dropped, since it was not whole");
     }
 
     #[test]
@@ -197,10 +171,7 @@ mod tests {
         collect(dir.path(), &mut files, 0);
         let total: u64 = files.iter().map(|f| f.1).sum();
         assert!(total <= 17_000, "{total}");
-        assert!(
-            cache.get(PackId([99; 32]), 0, 1000).is_some(),
-            "the newest is there"
-        );
+        assert!(cache.get(PackId([99; 32]), 0, 1000).is_some(), "the newest is there");
         let off = DiskCache::new(dir.path().join("off"), 0);
         off.put(PackId([1; 32]), 0, b"x");
         assert_eq!(off.get(PackId([1; 32]), 0, 1), None);

@@ -20,14 +20,8 @@ impl<K: Hash + Eq, V: Clone> MemoryCache<K, V> {
     /// An empty cache that holds at most `weight_max`.
     #[must_use]
     pub fn new(weight_max: usize) -> MemoryCache<K, V> {
-        let inner = Inner {
-            entries: LruCache::unbounded(),
-            weight: 0,
-        };
-        MemoryCache {
-            weight_max,
-            inner: Mutex::new(inner),
-        }
+        let inner = Inner { entries: LruCache::unbounded(), weight: 0 };
+        MemoryCache { weight_max, inner: Mutex::new(inner) }
     }
 
     /// The value of a key, which is then the most recently used.
@@ -83,10 +77,7 @@ mod tests {
         cache.put("b", 2, 4);
         assert_eq!(cache.get(&"a"), Some(1));
         cache.put("c", 3, 4);
-        assert_eq!(
-            (cache.get(&"a"), cache.get(&"b"), cache.get(&"c")),
-            (Some(1), None, Some(3))
-        );
+        assert_eq!((cache.get(&"a"), cache.get(&"b"), cache.get(&"c")), (Some(1), None, Some(3)));
         cache.put("d", 4, 11);
         assert_eq!(cache.get(&"d"), None);
         cache.put("a", 5, 1);

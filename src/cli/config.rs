@@ -153,10 +153,7 @@ impl Config {
             _ => ConfigError::Read { path: at(), source },
         };
         let text = std::fs::read_to_string(path).map_err(failed)?;
-        let mode = std::fs::metadata(path)
-            .map_err(failed)?
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
         if mode & 0o002 != 0 && mode & 0o170_000 == 0o100_000 {
             return Err(ConfigError::WritableByAll { path: at() });
         }
@@ -192,11 +189,7 @@ impl Config {
     ) -> Result<Profile, ConfigError> {
         let of_source = source.and_then(|name| self.sources.get(name)?.profile.as_deref());
         match named.or(of_source).or(self.default_profile.as_deref()) {
-            Some(name) => self
-                .profiles
-                .get(name)
-                .cloned()
-                .ok_or_else(|| self.no_profile(name)),
+            Some(name) => self.profiles.get(name).cloned().ok_or_else(|| self.no_profile(name)),
             None if self.profiles.len() == 1 => {
                 Ok(self.profiles.values().next().cloned().unwrap_or_default())
             }
@@ -270,10 +263,7 @@ impl Config {
             if let Some(zone) = &profile.timezone
                 && let Err(error) = Zone::parse(zone)
             {
-                return Err(wrong(
-                    format!("profiles.{name}.timezone"),
-                    error.to_string(),
-                ));
+                return Err(wrong(format!("profiles.{name}.timezone"), error.to_string()));
             }
         }
         for (name, source) in &self.sources {
@@ -296,9 +286,7 @@ impl Config {
 
 /// The file that the option or the environment names.
 fn named(option: Option<&Path>, env: &Env) -> Option<PathBuf> {
-    option
-        .map(Path::to_owned)
-        .or_else(|| env.path("ASOF_CONFIG"))
+    option.map(Path::to_owned).or_else(|| env.path("ASOF_CONFIG"))
 }
 
 /// Where a file that nobody named may be, best first.
@@ -307,10 +295,8 @@ fn candidates(env: &Env, root: bool) -> Vec<PathBuf> {
         .path("XDG_CONFIG_HOME")
         .filter(|dir| dir.is_absolute())
         .or_else(|| env.path("HOME").map(|home| home.join(".config")));
-    let mut paths: Vec<PathBuf> = config
-        .map(|dir| dir.join("asof/config.toml"))
-        .into_iter()
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        config.map(|dir| dir.join("asof/config.toml")).into_iter().collect();
     if root {
         paths.push(PathBuf::from("/etc/asof/config.toml"));
     }

@@ -68,9 +68,7 @@ impl Env {
     /// [`NotText`] with the variable's name, never its value.
     pub fn text(&self, name: &str) -> Result<Option<String>, NotText> {
         let text = self.get(name).map(OsString::into_string).transpose();
-        text.map_err(|_| NotText {
-            name: name.to_owned(),
-        })
+        text.map_err(|_| NotText { name: name.to_owned() })
     }
 }
 

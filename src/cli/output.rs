@@ -82,12 +82,7 @@ impl Out {
         stdout: Box<dyn Write + Send>,
         stderr: Box<dyn Write + Send>,
     ) -> Out {
-        Out {
-            json,
-            quiet,
-            stdout: Mutex::new(stdout),
-            stderr: Mutex::new(stderr),
-        }
+        Out { json, quiet, stdout: Mutex::new(stdout), stderr: Mutex::new(stderr) }
     }
 
     /// Whether the report is wanted as JSON.
@@ -350,12 +345,7 @@ pub(crate) mod tests {
 
     fn out(json: bool, quiet: bool) -> (Out, Page, Page) {
         let (stdout, stderr) = (Page::default(), Page::default());
-        let out = Out::to(
-            json,
-            quiet,
-            Box::new(stdout.clone()),
-            Box::new(stderr.clone()),
-        );
+        let out = Out::to(json, quiet, Box::new(stdout.clone()), Box::new(stderr.clone()));
         (out, stdout, stderr)
     }
 
@@ -376,14 +366,8 @@ pub(crate) mod tests {
         let (out, _, stderr) = out(false, true);
         out.note("by the way");
         out.warning("careful");
-        out.problem(&Problem {
-            subject: "/a\u{1b}[2J".to_owned(),
-            message: "no".to_owned(),
-        });
-        assert_eq!(
-            stderr.text(),
-            "asof: warning: careful\nasof: /a\\x1b[2J: no\n"
-        );
+        out.problem(&Problem { subject: "/a\u{1b}[2J".to_owned(), message: "no".to_owned() });
+        assert_eq!(stderr.text(), "asof: warning: careful\nasof: /a\\x1b[2J: no\n");
     }
 
     #[test]
@@ -413,10 +397,7 @@ pub(crate) mod tests {
             chain(&OutputError::Write(cause)),
             "cannot write to standard output: permission denied"
         );
-        assert_eq!(
-            chain(&OutputError::Closed),
-            "standard output was closed by its reader"
-        );
+        assert_eq!(chain(&OutputError::Closed), "standard output was closed by its reader");
     }
 
     #[test]
@@ -435,17 +416,11 @@ pub(crate) mod tests {
 
     #[test]
     fn tables_are_aligned_and_have_no_trailing_spaces() {
-        let mut table = Table::new(&[
-            ("Name", Align::Left),
-            ("Size", Align::Right),
-            ("", Align::Left),
-        ]);
+        let mut table =
+            Table::new(&[("Name", Align::Left), ("Size", Align::Right), ("", Align::Left)]);
         table.row(["größe", "1", "x"]);
         table.row(["b", "1,000"]);
-        assert_eq!(
-            table.render(),
-            "Name    Size\ngröße      1  x\nb      1,000\n"
-        );
+        assert_eq!(table.render(), "Name    Size\ngröße      1  x\nb      1,000\n");
         let mut bare = Table::new(&[("", Align::Left), ("", Align::Left)]);
         bare.row(["a", "b", "beyond"]);
         assert_eq!(bare.render(), "a  b\n");

@@ -27,11 +27,7 @@ use crate::cli::config::Profile;
 use crate::cli::env::{Env, NotText};
 
 /// The variables that hold or lead to a passphrase.
-pub const VARIABLES: [&str; 3] = [
-    "ASOF_PASSWORD",
-    "ASOF_PASSWORD_FILE",
-    "ASOF_PASSWORD_COMMAND",
-];
+pub const VARIABLES: [&str; 3] = ["ASOF_PASSWORD", "ASOF_PASSWORD_FILE", "ASOF_PASSWORD_COMMAND"];
 
 /// The longest passphrase, in bytes. Longer is a wrong file.
 pub const PASSPHRASE_BYTES_MAX: usize = 64 * 1024;
@@ -86,10 +82,7 @@ pub enum SecretError {
         source: io::Error,
     },
     /// The command failed.
-    #[error(
-        "the password command `{command}` failed ({status}){}",
-        of_stderr(stderr)
-    )]
+    #[error("the password command `{command}` failed ({status}){}", of_stderr(stderr))]
     Command {
         /// The command.
         command: String,
@@ -252,10 +245,7 @@ fn asked(purpose: Purpose, subject: &str, ask: &mut dyn Ask) -> Result<Passphras
     let mut prompt = |prompt: String| {
         ask.ask(&prompt)
             .map(Passphrase)
-            .map_err(|source| SecretError::NoTerminal {
-                subject: subject.to_owned(),
-                source,
-            })
+            .map_err(|source| SecretError::NoTerminal { subject: subject.to_owned(), source })
     };
     match purpose {
         Purpose::Open => prompt(format!("Passphrase for {subject}: ")),
@@ -265,36 +255,22 @@ fn asked(purpose: Purpose, subject: &str, ask: &mut dyn Ask) -> Result<Passphras
                 return Err(SecretError::Empty);
             }
             let second = prompt("The same again: ".to_owned())?;
-            if first == second {
-                Ok(first)
-            } else {
-                Err(SecretError::Differ)
-            }
+            if first == second { Ok(first) } else { Err(SecretError::Differ) }
         }
     }
 }
 
 fn from_file(path: &Path) -> Result<Passphrase, SecretError> {
-    let failed = |source| SecretError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| SecretError::File { path: path.to_owned(), source };
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let bytes = read_secret(&mut file).map_err(failed)?;
     from_bytes(&bytes, || path.display().to_string())
 }
 
 fn from_command(command: &str) -> Result<Passphrase, SecretError> {
-    let failed = |source| SecretError::Start {
-        command: command.to_owned(),
-        source,
-    };
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(failed)?;
+    let failed = |source| SecretError::Start { command: command.to_owned(), source };
+    let output =
+        Command::new("sh").arg("-c").arg(command).stdin(Stdio::null()).output().map_err(failed)?;
     let bytes = Zeroizing::new(output.stdout);
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -52,11 +52,7 @@ impl Mode {
     #[must_use]
     pub fn settle(self, out: &Out, env: &Env) -> Mode {
         let dumb = env.get("TERM").is_none_or(|term| term == "dumb");
-        self.settled(
-            out.is_json() || out.is_quiet(),
-            std::io::stderr().is_terminal(),
-            dumb,
-        )
+        self.settled(out.is_json() || out.is_quiet(), std::io::stderr().is_terminal(), dumb)
     }
 
     fn settled(self, silent: bool, terminal: bool, dumb: bool) -> Mode {
@@ -141,11 +137,7 @@ pub struct Meter {
 
 impl Meter {
     /// Takes note of the bytes done after so much time, and returns bytes per second.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        clippy::cast_sign_loss
-    )]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
     pub fn update(&mut self, elapsed: Duration, bytes: u64) -> u64 {
         if let Some((then, before)) = self.last {
             let time = elapsed.saturating_sub(then).as_secs_f64();
@@ -153,11 +145,8 @@ impl Meter {
                 return self.rate as u64;
             }
             let now = bytes.saturating_sub(before) as f64 / time;
-            let weight = if self.measured {
-                1.0 - (-time / RATE_MEMORY.as_secs_f64()).exp()
-            } else {
-                1.0
-            };
+            let weight =
+                if self.measured { 1.0 - (-time / RATE_MEMORY.as_secs_f64()).exp() } else { 1.0 };
             self.rate += (now - self.rate) * weight;
             self.measured = true;
         }
@@ -173,9 +162,7 @@ pub fn plain_line(counters: &Counters, elapsed: Duration, bytes_per_second: u64)
         "" => "working",
         phase => phase,
     };
-    let percent = counters
-        .permille()
-        .map_or_else(String::new, |p| format!("{}% ", p / 10));
+    let percent = counters.permille().map_or_else(String::new, |p| format!("{}% ", p / 10));
     format!(
         "{phase}: {percent}{} ({} so far)",
         figures(counters, bytes_per_second),
@@ -186,28 +173,18 @@ pub fn plain_line(counters: &Counters, elapsed: Duration, bytes_per_second: u64)
 /// The figures that bar and plain line share.
 fn figures(counters: &Counters, bytes_per_second: u64) -> String {
     let of = |whole: String, known: bool| {
-        if known {
-            format!(" of {whole}")
-        } else {
-            String::new()
-        }
+        if known { format!(" of {whole}") } else { String::new() }
     };
     let mut parts = vec![format!(
         "{}{} files",
         show_count(counters.files),
-        of(
-            show_count(counters.files_expected),
-            counters.files_expected > 0
-        ),
+        of(show_count(counters.files_expected), counters.files_expected > 0),
     )];
     if counters.bytes > 0 || counters.bytes_expected > 0 {
         parts.push(format!(
             "{}{}",
             show_size(counters.bytes),
-            of(
-                show_size(counters.bytes_expected),
-                counters.bytes_expected > 0
-            ),
+            of(show_size(counters.bytes_expected), counters.bytes_expected > 0),
         ));
     }
     if counters.bytes_stored > 0 {
@@ -267,10 +244,7 @@ impl Watch {
             Mode::Bar => BAR_INTERVAL,
             Mode::Plain => plain_interval,
             Mode::Auto | Mode::None => {
-                return Watch {
-                    progress,
-                    ticker: None,
-                };
+                return Watch { progress, ticker: None };
             }
         };
         let (stop, stopped) = bounded::<()>(0);
@@ -289,15 +263,8 @@ impl Watch {
             }
         };
         // Without a thread there is no picture, but the work goes on.
-        let thread = std::thread::Builder::new()
-            .name("progress".to_owned())
-            .spawn(body)
-            .ok();
-        let ticker = Some(Ticker {
-            stop: Some(stop),
-            thread,
-            bar,
-        });
+        let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(body).ok();
+        let ticker = Some(Ticker { stop: Some(stop), thread, bar });
         Watch { progress, ticker }
     }
 
@@ -371,11 +338,8 @@ impl Drawing {
 
 /// How a bar looks, or a line that only turns while the whole is not known.
 fn style(known: bool) -> ProgressStyle {
-    let template = if known {
-        "{prefix} [{bar:24}] {percent}% {msg}"
-    } else {
-        "{spinner} {prefix} {msg}"
-    };
+    let template =
+        if known { "{prefix} [{bar:24}] {percent}% {msg}" } else { "{spinner} {prefix} {msg}" };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")

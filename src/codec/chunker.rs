@@ -23,11 +23,8 @@ pub struct Sizes {
 
 impl Sizes {
     /// 1 MiB on average: a random read decodes little, and 100 TB are 10^8 chunks.
-    pub const DEFAULT: Sizes = Sizes {
-        min: 256 * 1024,
-        average: 1024 * 1024,
-        max: 4 * 1024 * 1024,
-    };
+    pub const DEFAULT: Sizes =
+        Sizes { min: 256 * 1024, average: 1024 * 1024, max: 4 * 1024 * 1024 };
 
     /// Whether the chunker can work with these, and a reader hold them.
     #[must_use]
@@ -61,12 +58,7 @@ impl Chunker {
             gear_shifted[i] = gear[i] << 1;
         }
         let masks = select_masks(sizes.average as usize, Normalization::Level2);
-        Chunker {
-            sizes,
-            masks,
-            gear,
-            gear_shifted,
-        }
+        Chunker { sizes, masks, gear, gear_shifted }
     }
 
     /// The most bytes that [`Chunker::cut`] ever looks at.
@@ -103,19 +95,13 @@ impl Chunker {
 mod tests {
     use super::*;
 
-    const SMALL: Sizes = Sizes {
-        min: 1024,
-        average: 4096,
-        max: 16384,
-    };
+    const SMALL: Sizes = Sizes { min: 1024, average: 4096, max: 16384 };
 
     fn noise(length: usize) -> Vec<u8> {
         let mut state = 1_u64;
         (0..length)
             .map(|_| {
-                state = state
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 (state >> 56) as u8
             })
             .collect()
@@ -162,12 +148,7 @@ mod tests {
             .iter()
             .filter(|&&end| after.contains(&if end < 500_000 { end } else { end + 8 }))
             .count();
-        assert!(
-            before.len() - kept <= 4,
-            "{} of {} kept",
-            kept,
-            before.len()
-        );
+        assert!(before.len() - kept <= 4, "{} of {} kept", kept, before.len());
     }
 
     #[test]

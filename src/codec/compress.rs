@@ -42,18 +42,12 @@ impl Compressor {
 ///
 /// [`CodecError::Compression`] if they unpack to anything else.
 pub fn unpack(codec: Codec, packed: &[u8], plain_len: usize) -> Result<Vec<u8>, CodecError> {
-    let wrong = CodecError::Compression {
-        expected: plain_len,
-    };
+    let wrong = CodecError::Compression { expected: plain_len };
     let plain = match codec {
         Codec::Raw => packed.to_vec(),
         Codec::Zstd => zstd::bulk::decompress(packed, plain_len).map_err(|_| wrong)?,
     };
-    if plain.len() == plain_len {
-        Ok(plain)
-    } else {
-        Err(wrong)
-    }
+    if plain.len() == plain_len { Ok(plain) } else { Err(wrong) }
 }
 
 #[cfg(test)]

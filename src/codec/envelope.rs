@@ -183,18 +183,9 @@ mod tests {
         let key = SealKey::random();
         let envelope = Envelope::seal(&key, &secret.public().unwrap(), b"pack", b"bound").unwrap();
         assert_eq!(envelope.open(&secret, b"pack", b"bound").unwrap(), key);
-        assert_eq!(
-            envelope.open(&SecretKey::random(), b"pack", b"bound"),
-            Err(CodecError::Seal)
-        );
-        assert_eq!(
-            envelope.open(&secret, b"record", b"bound"),
-            Err(CodecError::Seal)
-        );
-        assert_eq!(
-            envelope.open(&secret, b"pack", b"other"),
-            Err(CodecError::Seal)
-        );
+        assert_eq!(envelope.open(&SecretKey::random(), b"pack", b"bound"), Err(CodecError::Seal));
+        assert_eq!(envelope.open(&secret, b"record", b"bound"), Err(CodecError::Seal));
+        assert_eq!(envelope.open(&secret, b"pack", b"other"), Err(CodecError::Seal));
         let bytes = minicbor::to_vec(&envelope).unwrap();
         let back: Envelope = minicbor::decode(&bytes).unwrap();
         assert_eq!(back.open(&secret, b"pack", b"bound").unwrap(), key);

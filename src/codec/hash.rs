@@ -74,10 +74,7 @@ impl IdKey {
     /// The keys of a repository without encryption.
     #[must_use]
     pub fn public(repository: RepositoryId) -> IdKey {
-        IdKey {
-            mac: None,
-            prk: std::sync::Arc::new(extract(repository.as_bytes())),
-        }
+        IdKey { mac: None, prk: std::sync::Arc::new(extract(repository.as_bytes())) }
     }
 
     /// The id of a chunk of that kind whose plaintext has that SHA-256.
@@ -127,11 +124,7 @@ fn extract(secret: &[u8]) -> hkdf::Prk {
 
 impl std::fmt::Debug for IdKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.mac.is_some() {
-            "IdKey(secret)"
-        } else {
-            "IdKey(public)"
-        })
+        f.write_str(if self.mac.is_some() { "IdKey(secret)" } else { "IdKey(public)" })
     }
 }
 
@@ -143,10 +136,7 @@ impl SplitKey {
     /// The split key of a repository.
     #[must_use]
     pub fn new(ids: &IdKey) -> SplitKey {
-        SplitKey(hmac::Key::new(
-            hmac::HMAC_SHA256,
-            &ids.derive::<32>("asof split"),
-        ))
+        SplitKey(hmac::Key::new(hmac::HMAC_SHA256, &ids.derive::<32>("asof split")))
     }
 
     /// A number that looks random but depends on the name alone.

@@ -24,18 +24,10 @@ pub struct Cost {
 
 impl Cost {
     /// RFC 9106's second recommendation: 64 MiB, about a fifth of a second.
-    pub const DEFAULT: Cost = Cost {
-        memory_kib: 64 * 1024,
-        passes: 3,
-        lanes: 4,
-    };
+    pub const DEFAULT: Cost = Cost { memory_kib: 64 * 1024, passes: 3, lanes: 4 };
 
     /// As cheap as argon2 goes, for tests and for passphrases that are random.
-    pub const LEAST: Cost = Cost {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
-    };
+    pub const LEAST: Cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
 
     const MEMORY_KIB_MAX: u32 = 1024 * 1024;
     const PASSES_MAX: u32 = 16;
@@ -86,22 +78,10 @@ mod tests {
         assert_ne!(derive(b"pasS", &[1; 32], Cost::LEAST).unwrap(), key);
         assert_ne!(derive(b"pass", &[2; 32], Cost::LEAST).unwrap(), key);
         for cost in [
-            Cost {
-                memory_kib: u32::MAX,
-                ..Cost::LEAST
-            },
-            Cost {
-                passes: 1000,
-                ..Cost::LEAST
-            },
-            Cost {
-                lanes: 100,
-                ..Cost::LEAST
-            },
-            Cost {
-                memory_kib: 0,
-                ..Cost::LEAST
-            },
+            Cost { memory_kib: u32::MAX, ..Cost::LEAST },
+            Cost { passes: 1000, ..Cost::LEAST },
+            Cost { lanes: 100, ..Cost::LEAST },
+            Cost { memory_kib: 0, ..Cost::LEAST },
         ] {
             assert!(derive(b"pass", &[1; 32], cost).is_err(), "{cost:?}");
         }

@@ -11,8 +11,6 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
     #[allow(clippy::expect_used)]
-    SystemRandom::new()
-        .fill(&mut out)
-        .expect("the operating system gives random bytes");
+    SystemRandom::new().fill(&mut out).expect("the operating system gives random bytes");
     out
 }

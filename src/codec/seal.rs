@@ -114,33 +114,16 @@ mod tests {
         sealer.seal(Part::Numbered(3), b"kind", &mut sealed);
         assert_eq!(sealed.len(), 6 + TAG_BYTES);
         let open = |part, aad: &[u8], mut bytes: Vec<u8>| {
-            sealer
-                .open(part, aad, &mut bytes)
-                .map(|plain| plain.to_vec())
+            sealer.open(part, aad, &mut bytes).map(|plain| plain.to_vec())
         };
-        assert_eq!(
-            open(Part::Numbered(3), b"kind", sealed.clone()).unwrap(),
-            b"secret"
-        );
-        assert_eq!(
-            open(Part::Numbered(4), b"kind", sealed.clone()),
-            Err(CodecError::Seal)
-        );
-        assert_eq!(
-            open(Part::Last, b"kind", sealed.clone()),
-            Err(CodecError::Seal)
-        );
-        assert_eq!(
-            open(Part::Numbered(3), b"other", sealed.clone()),
-            Err(CodecError::Seal)
-        );
+        assert_eq!(open(Part::Numbered(3), b"kind", sealed.clone()).unwrap(), b"secret");
+        assert_eq!(open(Part::Numbered(4), b"kind", sealed.clone()), Err(CodecError::Seal));
+        assert_eq!(open(Part::Last, b"kind", sealed.clone()), Err(CodecError::Seal));
+        assert_eq!(open(Part::Numbered(3), b"other", sealed.clone()), Err(CodecError::Seal));
         for i in 0..sealed.len() {
             let mut flipped = sealed.clone();
             flipped[i] ^= 1;
-            assert_eq!(
-                open(Part::Numbered(3), b"kind", flipped),
-                Err(CodecError::Seal)
-            );
+            assert_eq!(open(Part::Numbered(3), b"kind", flipped), Err(CodecError::Seal));
         }
     }
 }

@@ -57,10 +57,7 @@ impl Certificate {
     pub fn issue(&self, owner: &SigningKey) -> Vec<u8> {
         let payload = encode(self);
         let signature = owner.sign(DOMAIN, &payload).to_vec().into();
-        encode(&Signed {
-            payload: payload.into(),
-            signature,
-        })
+        encode(&Signed { payload: payload.into(), signature })
     }
 
     /// Decodes it, and checks that `owner` signed it for `repository` and `writer`.
@@ -91,9 +88,7 @@ impl Certificate {
     /// Whether the writer may publish snapshots of that source.
     #[must_use]
     pub fn allows(&self, source: &str) -> bool {
-        self.sources
-            .as_ref()
-            .is_none_or(|names| names.iter().any(|name| name == source))
+        self.sources.as_ref().is_none_or(|names| names.iter().any(|name| name == source))
     }
 }
 
@@ -119,21 +114,12 @@ mod tests {
         let verify = |bytes: &[u8], owner: &SigningKey, repository, writer| {
             Certificate::verify(bytes, owner.id(), repository, writer)
         };
-        assert_eq!(
-            verify(&bytes, &owner, repository, writer),
-            Ok(certificate.clone())
-        );
+        assert_eq!(verify(&bytes, &owner, repository, writer), Ok(certificate.clone()));
         assert!(verify(&bytes, &other, repository, writer).is_err());
         assert!(verify(&bytes, &owner, RepositoryId([2; 32]), writer).is_err());
         assert!(verify(&bytes, &owner, repository, other.id()).is_err());
         assert!(verify(&bytes[1..], &owner, repository, writer).is_err());
         assert!(certificate.allows("web") && !certificate.allows("db"));
-        assert!(
-            Certificate {
-                sources: None,
-                ..certificate
-            }
-            .allows("db")
-        );
+        assert!(Certificate { sources: None, ..certificate }.allows("db"));
     }
 }

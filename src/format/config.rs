@@ -102,10 +102,8 @@ impl Config {
             flags: Flags::default(),
             repository: RepositoryId(hash::sha256(owner.as_bytes())),
             owner,
-            encryption: encryption.map(|key| Encryption {
-                suite: SUITE_X25519,
-                public: hex::encode(key.0),
-            }),
+            encryption: encryption
+                .map(|key| Encryption { suite: SUITE_X25519, public: hex::encode(key.0) }),
             parameters,
             created: created.to_string(),
         }
@@ -143,13 +141,8 @@ impl Config {
                 known: VERSION.to_string(),
             });
         }
-        let signature = value
-            .as_object_mut()
-            .and_then(|fields| fields.remove("signature"));
-        let signature = signature
-            .as_ref()
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let signature = value.as_object_mut().and_then(|fields| fields.remove("signature"));
+        let signature = signature.as_ref().and_then(Value::as_str).unwrap_or_default();
         let signature = hex::decode(signature).unwrap_or_default();
         let signed = canonical(&value);
         let config: Config =
@@ -157,16 +150,10 @@ impl Config {
         sign::verify(config.owner, DOMAIN, &signed, &signature)
             .map_err(|_| FormatError::malformed(WHAT, "its signature is not by its owner"))?;
         if config.repository.0 != hash::sha256(config.owner.as_bytes()) {
-            return Err(FormatError::malformed(
-                WHAT,
-                "its id is not that of its owner",
-            ));
+            return Err(FormatError::malformed(WHAT, "its id is not that of its owner"));
         }
         if !config.parameters.chunks.is_sound() || config.parameters.pack_bytes > 128 << 20 {
-            return Err(FormatError::malformed(
-                WHAT,
-                "its parameters are out of bounds",
-            ));
+            return Err(FormatError::malformed(WHAT, "its parameters are out of bounds"));
         }
         Config::check_flags("flag", &config.flags.read)?;
         config.public_key()?;
@@ -185,11 +172,9 @@ impl Config {
     fn check_flags(what: &'static str, flags: &[String]) -> Result<(), FormatError> {
         match flags.first() {
             None => Ok(()),
-            Some(flag) => Err(FormatError::Future {
-                what,
-                found: flag.clone(),
-                known: "none".into(),
-            }),
+            Some(flag) => {
+                Err(FormatError::Future { what, found: flag.clone(), known: "none".into() })
+            }
         }
     }
 
@@ -261,12 +246,7 @@ mod tests {
     fn made() -> (SigningKey, Vec<u8>) {
         let owner = SigningKey::random();
         let at = UnixTime::new(1_800_000_000, 0);
-        let config = Config::new(
-            owner.id(),
-            Some(PublicKey([3; 32])),
-            Parameters::default(),
-            at,
-        );
+        let config = Config::new(owner.id(), Some(PublicKey([3; 32])), Parameters::default(), at);
         let bytes = config.issue(&owner);
         assert_eq!(Config::decode(&bytes), Ok(config));
         (owner, bytes)
@@ -278,16 +258,8 @@ mod tests {
         let text = String::from_utf8(bytes.clone()).unwrap();
         let longer = text.replace("2592000", "2592001");
         assert_ne!(longer, text);
-        assert_eq!(
-            Config::decode(longer.as_bytes()).unwrap_err().kind(),
-            Kind::Damaged
-        );
-        assert_eq!(
-            Config::decode(&bytes[..bytes.len() / 2])
-                .unwrap_err()
-                .kind(),
-            Kind::Damaged
-        );
+        assert_eq!(Config::decode(longer.as_bytes()).unwrap_err().kind(), Kind::Damaged);
+        assert_eq!(Config::decode(&bytes[..bytes.len() / 2]).unwrap_err().kind(), Kind::Damaged);
         // White space is not signed; only what is said is.
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert!(Config::decode(&serde_json::to_vec(&value).unwrap()).is_ok());
@@ -298,19 +270,13 @@ mod tests {
         let (owner, bytes) = made();
         let text = String::from_utf8(bytes).unwrap();
         let later = text.replace("\"asof\": 0", "\"asof\": 200");
-        assert_eq!(
-            Config::decode(later.as_bytes()).unwrap_err().kind(),
-            Kind::Future
-        );
+        assert_eq!(Config::decode(later.as_bytes()).unwrap_err().kind(), Kind::Future);
         let mut config = Config::decode(text.as_bytes()).unwrap();
         config.flags.write = vec!["tomorrow".into()];
         let may_read = Config::decode(&config.issue(&owner)).unwrap();
         assert_eq!(may_read.check_writable().unwrap_err().kind(), Kind::Future);
         config.flags.read = vec!["tomorrow".into()];
-        assert_eq!(
-            Config::decode(&config.issue(&owner)).unwrap_err().kind(),
-            Kind::Future
-        );
+        assert_eq!(Config::decode(&config.issue(&owner)).unwrap_err().kind(), Kind::Future);
     }
 
     #[test]
@@ -320,19 +286,13 @@ mod tests {
         let mut config = Config::decode(&bytes).unwrap();
         assert!(Config::decode(&config.issue(&thief)).is_err());
         config.owner = thief.id();
-        assert!(
-            Config::decode(&config.issue(&thief)).is_err(),
-            "its id is another's"
-        );
+        assert!(Config::decode(&config.issue(&thief)).is_err(), "its id is another's");
     }
 
     #[test]
     fn the_canonical_form_is_sorted_and_dense() {
         let value: Value =
             serde_json::from_str(r#"{"b": [1, "x"], "a": {"d": null, "c": true}}"#).unwrap();
-        assert_eq!(
-            canonical(&value),
-            br#"{"a":{"c":true,"d":null},"b":[1,"x"]}"#
-        );
+        assert_eq!(canonical(&value), br#"{"a":{"c":true,"d":null},"b":[1,"x"]}"#);
     }
 }

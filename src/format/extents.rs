@@ -77,9 +77,7 @@ pub(crate) fn check_extents(extents: &[Extent], refs: usize) -> Result<u64, Form
         if extent.chunk.is_some() && extent.length > u64::from(u32::MAX) {
             return Err(wrong("a chunk is too long"));
         }
-        total = total
-            .checked_add(extent.length)
-            .ok_or_else(|| wrong("it is too long"))?;
+        total = total.checked_add(extent.length).ok_or_else(|| wrong("it is too long"))?;
     }
     Ok(total)
 }
@@ -91,13 +89,7 @@ pub(crate) fn check_children(children: &[ExtentChild], refs: usize) -> Result<u6
         if child.length == 0 || child.node as usize >= refs {
             return Err(wrong("a child is empty or names no node"));
         }
-        total = total
-            .checked_add(child.length)
-            .ok_or_else(|| wrong("it is too long"))?;
+        total = total.checked_add(child.length).ok_or_else(|| wrong("it is too long"))?;
     }
-    if children.is_empty() {
-        Err(wrong("it has no children"))
-    } else {
-        Ok(total)
-    }
+    if children.is_empty() { Err(wrong("it has no children")) } else { Ok(total) }
 }

@@ -318,10 +318,7 @@ fn check_snapshot(snapshot: &Snapshot, refs: usize) -> Result<(), FormatError> {
     if !snapshot.root.name.is_empty() || snapshot.root.subtree.is_none() {
         return Err(wrong("its root is not a directory without name"));
     }
-    if [snapshot.started, snapshot.taken]
-        .iter()
-        .any(|t| t.nanos >= 1_000_000_000)
-    {
+    if [snapshot.started, snapshot.taken].iter().any(|t| t.nanos >= 1_000_000_000) {
         return Err(wrong("a time has too many nanoseconds"));
     }
     match &snapshot.links {

@@ -58,10 +58,7 @@ impl<'a> Item<'a> {
         let refs = refs.unwrap_or_default();
         let (ids, rest) = refs.as_chunks::<32>();
         if !rest.is_empty() {
-            return Err(FormatError::malformed(
-                what,
-                "its references are not whole ids",
-            ));
+            return Err(FormatError::malformed(what, "its references are not whole ids"));
         }
         Ok(Item {
             refs: ids.iter().copied().map(ChunkId).collect(),
@@ -128,10 +125,7 @@ mod tests {
         let body = minicbor::to_vec((1_u8, "text", [1_u8, 2])).unwrap();
         let bytes = encode(&refs, 999, &body);
         let item = Item::decode("fact", &bytes).unwrap();
-        assert_eq!(
-            (item.refs.as_slice(), item.kind, item.body),
-            (&refs[..], 999, &body[..])
-        );
+        assert_eq!((item.refs.as_slice(), item.kind, item.body), (&refs[..], 999, &body[..]));
     }
 
     #[test]
@@ -146,12 +140,7 @@ mod tests {
             ("cut", &good[..good.len() - 1]),
             ("longer", &longer),
             ("half an id", &[0xa3, 0, 0x41, 9, 1, 1, 2, 0]),
-            (
-                "a claimed length",
-                &[
-                    0xa3, 0, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-                ],
-            ),
+            ("a claimed length", &[0xa3, 0, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
             ("endless map", &[0xbf, 0xff]),
             ("deep", &deep),
         ] {

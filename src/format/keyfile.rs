@@ -108,26 +108,15 @@ impl KeyFile {
         let mut file = KeyFile {
             asof_key: VERSION,
             repository,
-            role: if secrets.owner.is_some() {
-                Role::Owner
-            } else {
-                Role::Reader
-            },
+            role: if secrets.owner.is_some() { Role::Owner } else { Role::Reader },
             label: label.to_owned(),
             created: created.to_string(),
-            kdf: Kdf {
-                name: "argon2id".into(),
-                salt: hex::encode(salt),
-                cost,
-            },
+            kdf: Kdf { name: "argon2id".into(), salt: hex::encode(salt), cost },
             sealed: String::new(),
         };
         let mut sealed = encode(&SecretsWire {
             owner: secrets.owner.as_ref().map(|key| key.seed().to_vec().into()),
-            reader: secrets
-                .reader
-                .as_ref()
-                .map(|key| key.as_bytes().to_vec().into()),
+            reader: secrets.reader.as_ref().map(|key| key.as_bytes().to_vec().into()),
             id_key: secrets.id_key.map(|key| key.to_vec().into()),
         });
         let sealer = passphrase::derive(passphrase, &salt, cost)?.sealer();
@@ -149,8 +138,7 @@ impl KeyFile {
         let plain = sealer.open(Part::Numbered(0), &self.associated(), &mut sealed)?;
         let wire: SecretsWire = decode_whole(WHAT, plain).map_err(|_| CodecError::Key)?;
         let bytes = |key: Option<ByteVec>| -> Result<Option<[u8; 32]>, CodecError> {
-            key.map(|k| k.as_slice().try_into().map_err(|_| CodecError::Key))
-                .transpose()
+            key.map(|k| k.as_slice().try_into().map_err(|_| CodecError::Key)).transpose()
         };
         Ok(Secrets {
             owner: bytes(wire.owner)?.map(SigningKey::from_seed),
@@ -174,10 +162,7 @@ impl KeyFile {
     /// [`FormatError`] if it is damaged or of a later version.
     pub fn decode(id: KeyId, bytes: &[u8]) -> Result<KeyFile, FormatError> {
         if hash::sha256(bytes) != id.0 {
-            return Err(FormatError::malformed(
-                WHAT,
-                "its bytes are not what its name says",
-            ));
+            return Err(FormatError::malformed(WHAT, "its bytes are not what its name says"));
         }
         KeyFile::parse(bytes)
     }
@@ -248,24 +233,12 @@ mod tests {
     #[test]
     fn nobody_can_change_what_the_key_is_said_to_be() {
         let (_, file) = wrapped();
-        let forged = KeyFile {
-            role: Role::Reader,
-            ..file.clone()
-        };
-        assert!(matches!(
-            forged.unwrap(b"passphrase"),
-            Err(CodecError::Seal)
-        ));
-        assert!(
-            KeyFile::decode(file.id(), &forged.encode()).is_err(),
-            "its name is another's"
-        );
+        let forged = KeyFile { role: Role::Reader, ..file.clone() };
+        assert!(matches!(forged.unwrap(b"passphrase"), Err(CodecError::Seal)));
+        assert!(KeyFile::decode(file.id(), &forged.encode()).is_err(), "its name is another's");
         let mut later = serde_json::to_value(&file).unwrap();
         later["asof-key"] = 99.into();
         let later = serde_json::to_vec(&later).unwrap();
-        assert_eq!(
-            KeyFile::parse(&later).unwrap_err().kind(),
-            crate::base::Kind::Future
-        );
+        assert_eq!(KeyFile::parse(&later).unwrap_err().kind(), crate::base::Kind::Future);
     }
 }

@@ -111,41 +111,20 @@ mod tests {
         let id = [0xc4; 32];
         assert_eq!(parse_key(&key(KeyId(id))), Some(KeyId(id)));
         assert_eq!(parse_pack(&pack(PackId(id))), Some(PackId(id)));
-        let hour = Hour::of(
-            "2026-11-21T05:59:59Z"
-                .parse::<jiff::Timestamp>()
-                .unwrap()
-                .into(),
-        );
+        let hour = Hour::of("2026-11-21T05:59:59Z".parse::<jiff::Timestamp>().unwrap().into());
         assert_eq!(hour.to_string(), "2026112105");
-        assert_eq!(
-            parse_record(&record(hour, RecordId(id))),
-            Some((hour, RecordId(id)))
-        );
+        assert_eq!(parse_record(&record(hour, RecordId(id))), Some((hour, RecordId(id))));
         assert!(record_start(hour) < record(hour, RecordId([0; 32])));
-        assert_eq!(
-            Hour::of(UnixTime::new(i64::MAX, 0)).to_string(),
-            "9999123022"
-        );
+        assert_eq!(Hour::of(UnixTime::new(i64::MAX, 0)).to_string(), "9999123022");
     }
 
     #[test]
     fn nothing_else_reads_as_a_name() {
         let id = PackId([0xc4; 32]);
-        for name in [
-            "",
-            "packs/",
-            "packs/c5/",
-            &format!("packs/c5/{id}"),
-            &format!("packs/{id}"),
-        ] {
+        for name in ["", "packs/", "packs/c5/", &format!("packs/c5/{id}"), &format!("packs/{id}")] {
             assert_eq!(parse_pack(name), None, "{name}");
         }
-        for name in [
-            format!("log/202611210-{id}"),
-            format!("log/+026112105-{id}"),
-            "log/".into(),
-        ] {
+        for name in [format!("log/202611210-{id}"), format!("log/+026112105-{id}"), "log/".into()] {
             assert_eq!(parse_record(&name), None, "{name}");
         }
     }

@@ -488,10 +488,7 @@ fn check_links(groups: &[LinkGroup]) -> Result<(), FormatError> {
     if groups.windows(2).all(|pair| pair[0].id < pair[1].id) {
         Ok(())
     } else {
-        Err(FormatError::malformed(
-            "table of links",
-            "its files are not in order",
-        ))
+        Err(FormatError::malformed("table of links", "its files are not in order"))
     }
 }
 

@@ -85,10 +85,7 @@ impl Header {
         let short = || FormatError::malformed("pack", "it ends within its header");
         let head: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or_else(short)?;
         if head[..8] != *MAGIC {
-            return Err(FormatError::malformed(
-                "pack",
-                "it does not begin as a pack",
-            ));
+            return Err(FormatError::malformed("pack", "it does not begin as a pack"));
         }
         check_version(head[8])?;
         let kind = decode_kind(head[9].into())?;
@@ -100,11 +97,7 @@ impl Header {
         }
         let mut random = [0; 32];
         random.copy_from_slice(&head[16..]);
-        Ok(Header {
-            kind,
-            random,
-            envelope_len,
-        })
+        Ok(Header { kind, random, envelope_len })
     }
 }
 
@@ -123,10 +116,7 @@ fn decode_kind(kind: u64) -> Result<ChunkKind, FormatError> {
     match kind {
         0 => Ok(ChunkKind::Data),
         1 => Ok(ChunkKind::Node),
-        _ => Err(FormatError::malformed(
-            "pack",
-            format!("its kind is {kind}"),
-        )),
+        _ => Err(FormatError::malformed("pack", format!("its kind is {kind}"))),
     }
 }
 
@@ -217,9 +207,7 @@ impl Directory {
     /// How many bytes of content there are.
     #[must_use]
     pub fn content_len(&self) -> u64 {
-        self.frames
-            .last()
-            .map_or(0, |f| f.start + u64::from(f.plain_len))
+        self.frames.last().map_or(0, |f| f.start + u64::from(f.plain_len))
     }
 
     /// Each chunk with its place in the content.
@@ -235,9 +223,7 @@ impl Directory {
     #[must_use]
     pub fn frames_of(&self, start: u64, length: u32) -> std::ops::Range<usize> {
         let end = start + u64::from(length);
-        let first = self
-            .frames
-            .partition_point(|f| f.start + u64::from(f.plain_len) <= start);
+        let first = self.frames.partition_point(|f| f.start + u64::from(f.plain_len) <= start);
         let last = self.frames.partition_point(|f| f.start < end);
         first..last.max(first)
     }
@@ -247,18 +233,8 @@ impl Directory {
             first: self.frames.first().map_or(0, |f| f.offset),
             sealed: self.frames.iter().map(|f| f.sealed_len).collect(),
             plain: self.frames.iter().map(|f| f.plain_len).collect(),
-            codecs: self
-                .frames
-                .iter()
-                .map(|f| f.codec as u8)
-                .collect::<Vec<_>>()
-                .into(),
-            ids: self
-                .chunks
-                .iter()
-                .flat_map(|(id, _)| id.0)
-                .collect::<Vec<_>>()
-                .into(),
+            codecs: self.frames.iter().map(|f| f.codec as u8).collect::<Vec<_>>().into(),
+            ids: self.chunks.iter().flat_map(|(id, _)| id.0).collect::<Vec<_>>().into(),
             lengths: self.chunks.iter().map(|&(_, length)| length).collect(),
         }
     }
@@ -282,13 +258,7 @@ impl Directory {
                 1 => Codec::Zstd,
                 _ => return Err(wrong("a frame is packed in an unknown way")),
             };
-            directory.frames.push(Frame {
-                offset,
-                sealed_len,
-                start,
-                plain_len,
-                codec,
-            });
+            directory.frames.push(Frame { offset, sealed_len, start, plain_len, codec });
             offset += u64::from(sealed_len);
             start += u64::from(plain_len);
         }
@@ -305,12 +275,8 @@ impl Directory {
         if !rest.is_empty() || ids.len() != wire.lengths.len() {
             return Err(wrong("its columns of chunks differ in length"));
         }
-        directory.chunks = ids
-            .iter()
-            .copied()
-            .map(ChunkId)
-            .zip(wire.lengths.iter().copied())
-            .collect();
+        directory.chunks =
+            ids.iter().copied().map(ChunkId).zip(wire.lengths.iter().copied()).collect();
         let total: u64 = wire.lengths.iter().map(|&n| u64::from(n)).sum();
         if total != directory.content_len() {
             return Err(wrong("its chunks do not fill its frames"));
@@ -321,13 +287,7 @@ impl Directory {
     /// Encodes the frames alone, for an index that keeps the chunks elsewhere.
     #[must_use]
     pub fn encode_frames(&self) -> Vec<u8> {
-        encode(
-            &Directory {
-                frames: self.frames.clone(),
-                chunks: Vec::new(),
-            }
-            .wire(),
-        )
+        encode(&Directory { frames: self.frames.clone(), chunks: Vec::new() }.wire())
     }
 
     /// Decodes what [`Directory::encode_frames`] made.
@@ -407,15 +367,9 @@ impl PackFact {
         let wire: PackFactWire = decode_whole("pack fact", body)?;
         let key = wire.key.map(|key| key.as_slice().try_into());
         let directory = Directory::from_wire(&wire.directory)?;
-        let end = directory
-            .frames
-            .last()
-            .map_or(0, |f| f.offset + u64::from(f.sealed_len));
+        let end = directory.frames.last().map_or(0, |f| f.offset + u64::from(f.sealed_len));
         if wire.size > PACK_BYTES_MAX || end > wire.size {
-            return Err(FormatError::malformed(
-                "pack fact",
-                "its frames end after the pack",
-            ));
+            return Err(FormatError::malformed("pack fact", "its frames end after the pack"));
         }
         Ok(PackFact {
             id: wire.id,
@@ -442,11 +396,7 @@ mod tests {
             codec: Codec::Zstd,
         };
         Directory {
-            frames: vec![
-                frame(100, 10, 0, 30),
-                frame(110, 20, 30, 50),
-                frame(130, 5, 80, 20),
-            ],
+            frames: vec![frame(100, 10, 0, 30), frame(110, 20, 30, 50), frame(130, 5, 80, 20)],
             chunks: vec![
                 (ChunkId([1; 32]), 10),
                 (ChunkId([2; 32]), 20),
@@ -458,11 +408,7 @@ mod tests {
 
     #[test]
     fn header_footer_and_directory_read_back() {
-        let header = Header {
-            kind: ChunkKind::Node,
-            random: [9; 32],
-            envelope_len: 77,
-        };
+        let header = Header { kind: ChunkKind::Node, random: [9; 32], envelope_len: 77 };
         assert_eq!(Header::decode(&header.encode()), Ok(header));
         assert_eq!(decode_footer(&encode_footer(1234)), Ok(1234));
         assert_eq!(Directory::decode(&directory().encode()), Ok(directory()));
@@ -489,17 +435,9 @@ mod tests {
 
     #[test]
     fn a_later_version_is_said_to_be_one() {
-        let mut bytes = Header {
-            kind: ChunkKind::Data,
-            random: [0; 32],
-            envelope_len: 0,
-        }
-        .encode();
+        let mut bytes = Header { kind: ChunkKind::Data, random: [0; 32], envelope_len: 0 }.encode();
         bytes[8] = VERSION + 1;
-        assert_eq!(
-            Header::decode(&bytes).unwrap_err().kind(),
-            crate::base::Kind::Future
-        );
+        assert_eq!(Header::decode(&bytes).unwrap_err().kind(), crate::base::Kind::Future);
     }
 
     #[test]

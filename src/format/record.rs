@@ -152,12 +152,8 @@ impl Record {
         if sha256(bytes) != id.0 {
             return Err(wrong("its bytes are not what its name says"));
         }
-        let rest = bytes
-            .strip_prefix(MAGIC)
-            .ok_or_else(|| wrong("it does not begin as one"))?;
-        let (version, rest) = rest
-            .split_first()
-            .ok_or_else(|| wrong("it ends too soon"))?;
+        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin as one"))?;
+        let (version, rest) = rest.split_first().ok_or_else(|| wrong("it ends too soon"))?;
         if *version != VERSION {
             return Err(FormatError::Future {
                 what: "record version",
@@ -173,13 +169,8 @@ impl Record {
             envelope: wire.envelope.into(),
             body: wire.body.into(),
         };
-        sign::verify(
-            record.header.writer,
-            DOMAIN,
-            &record.signed(),
-            &wire.signature,
-        )
-        .map_err(|_| wrong("its signature is not by its writer"))?;
+        sign::verify(record.header.writer, DOMAIN, &record.signed(), &wire.signature)
+            .map_err(|_| wrong("its signature is not by its writer"))?;
         if record.header.repository != repository {
             return Err(wrong("it belongs to another repository"));
         }
@@ -190,12 +181,7 @@ impl Record {
     }
 
     fn signed(&self) -> Vec<u8> {
-        [
-            sha256(&self.header_bytes),
-            sha256(&self.envelope),
-            sha256(&self.body),
-        ]
-        .concat()
+        [sha256(&self.header_bytes), sha256(&self.envelope), sha256(&self.body)].concat()
     }
 }
 
@@ -216,12 +202,7 @@ mod tests {
             body_len: 5,
         };
         let header_bytes = header.encode();
-        let record = Record {
-            header,
-            header_bytes,
-            envelope: vec![1],
-            body: b"sealed".to_vec(),
-        };
+        let record = Record { header, header_bytes, envelope: vec![1], body: b"sealed".to_vec() };
         let bytes = record.issue(&key);
         let id = RecordId(sha256(&bytes));
         assert_eq!(Record::decode(id, &bytes, repository), Ok(record.clone()));
@@ -229,10 +210,7 @@ mod tests {
         assert!(Record::decode(RecordId([0; 32]), &bytes, repository).is_err());
         let forged = record.issue(&SigningKey::random());
         let forged_id = RecordId(sha256(&forged));
-        assert!(
-            Record::decode(forged_id, &forged, repository).is_err(),
-            "another's signature"
-        );
+        assert!(Record::decode(forged_id, &forged, repository).is_err(), "another's signature");
         let mut later = bytes.clone();
         later[7] = VERSION + 1;
         let later_id = RecordId(sha256(&later));

@@ -90,27 +90,13 @@ impl WriterFile {
         let key = SigningKey::from_seed(bytes32(&wire.key)?);
         let certificate_bytes = hex::decode(&wire.certificate)
             .map_err(|e| FormatError::malformed(WHAT, format!("its certificate: {e}")))?;
-        let certificate = Certificate::verify(
-            &certificate_bytes,
-            config.owner,
-            config.repository,
-            key.id(),
-        )?;
+        let certificate =
+            Certificate::verify(&certificate_bytes, config.owner, config.repository, key.id())?;
         let id_key = wire.id_key.as_deref().map(bytes32).transpose()?;
         if wire.repository != config.repository || id_key.is_some() != config.encryption.is_some() {
-            return Err(FormatError::malformed(
-                WHAT,
-                "its parts do not belong together",
-            ));
+            return Err(FormatError::malformed(WHAT, "its parts do not belong together"));
         }
-        Ok(WriterFile {
-            config,
-            config_bytes,
-            key,
-            certificate,
-            certificate_bytes,
-            id_key,
-        })
+        Ok(WriterFile { config, config_bytes, key, certificate, certificate_bytes, id_key })
     }
 }
 
@@ -125,12 +111,7 @@ mod tests {
     fn reads_back_and_is_checked() {
         let owner = SigningKey::random();
         let at = UnixTime::new(1_800_000_000, 0);
-        let config = Config::new(
-            owner.id(),
-            Some(PublicKey([3; 32])),
-            Parameters::default(),
-            at,
-        );
+        let config = Config::new(owner.id(), Some(PublicKey([3; 32])), Parameters::default(), at);
         let key = SigningKey::random();
         let certificate = Certificate {
             repository: config.repository,
@@ -151,17 +132,8 @@ mod tests {
         };
         let back = WriterFile::decode(&file.encode()).unwrap();
         assert_eq!(back.certificate, file.certificate);
-        assert_eq!(
-            (back.id_key, back.config_bytes),
-            (file.id_key, file.config_bytes.clone())
-        );
-        let other = WriterFile {
-            key: SigningKey::random(),
-            ..file
-        };
-        assert!(
-            WriterFile::decode(&other.encode()).is_err(),
-            "another's certificate"
-        );
+        assert_eq!((back.id_key, back.config_bytes), (file.id_key, file.config_bytes.clone()));
+        let other = WriterFile { key: SigningKey::random(), ..file };
+        assert!(WriterFile::decode(&other.encode()).is_err(), "another's certificate");
     }
 }

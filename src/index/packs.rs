@@ -134,10 +134,7 @@ impl Index {
             let rows = statement.query_map([], |row| {
                 let id: Vec<u8> = row.get(0)?;
                 let id = RecordId::from_slice(&id).ok_or_else(|| bad_column("record id"))?;
-                Ok(SeenRecord {
-                    id,
-                    problem: row.get(1)?,
-                })
+                Ok(SeenRecord { id, problem: row.get(1)? })
             })?;
             rows.collect()
         })
@@ -172,11 +169,7 @@ impl Index {
                 "SELECT pack, start, length FROM chunk WHERE id = ?1 ORDER BY pack",
             )?;
             let rows = statement.query_map([id.0.as_slice()], |row| {
-                Ok(ChunkPlace {
-                    pack: row.get(0)?,
-                    start: row.get(1)?,
-                    length: row.get(2)?,
-                })
+                Ok(ChunkPlace { pack: row.get(0)?, start: row.get(1)?, length: row.get(2)? })
             })?;
             rows.collect()
         })
@@ -229,8 +222,7 @@ impl Index {
     /// [`super::Error`] if the index cannot be written.
     pub fn witness_packs(&self, at: i64) -> Result<()> {
         self.write(|db| {
-            db.execute("UPDATE pack SET evidence = ?1 WHERE evidence < ?1", [at])
-                .map(|_| ())
+            db.execute("UPDATE pack SET evidence = ?1 WHERE evidence < ?1", [at]).map(|_| ())
         })
     }
 }
@@ -265,8 +257,11 @@ fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
     let owner = record.id.map(|id| id.0.to_vec()).unwrap_or_default();
     for (place, bytes) in &record.others {
         let place = i64::try_from(*place).unwrap_or(i64::MAX);
-        db.prepare_cached("INSERT OR IGNORE INTO fact VALUES (?1, ?2, ?3)")?
-            .execute((owner.as_slice(), place, bytes.as_slice()))?;
+        db.prepare_cached("INSERT OR IGNORE INTO fact VALUES (?1, ?2, ?3)")?.execute((
+            owner.as_slice(),
+            place,
+            bytes.as_slice(),
+        ))?;
     }
     for id in &record.covers {
         db.prepare_cached("INSERT OR IGNORE INTO record (id, receipt) VALUES (?1, ?2)")?

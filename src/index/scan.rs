@@ -73,11 +73,7 @@ impl Index {
                  ON CONFLICT (key) DO UPDATE SET value = value + 1",
                 [],
             )?;
-            db.query_row(
-                "SELECT value FROM meta WHERE key = 'generation'",
-                [],
-                |row| row.get(0),
-            )
+            db.query_row("SELECT value FROM meta WHERE key = 'generation'", [], |row| row.get(0))
         })
     }
 
@@ -155,13 +151,7 @@ impl Index {
             )?;
             db.execute(
                 "INSERT OR REPLACE INTO scan_source VALUES (?1, ?2, ?3, ?4, ?5)",
-                (
-                    source,
-                    scan.snapshot.0.as_slice(),
-                    scan.evidence,
-                    scan.generation,
-                    &scan.roots,
-                ),
+                (source, scan.snapshot.0.as_slice(), scan.evidence, scan.generation, &scan.roots),
             )
             .map(|_| ())
         })

@@ -71,9 +71,7 @@ pub(super) fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     } else if version != VERSION {
         return Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-            Some(format!(
-                "its schema is version {version}, this program uses {VERSION}"
-            )),
+            Some(format!("its schema is version {version}, this program uses {VERSION}")),
         ));
     }
     transaction.commit()

@@ -58,9 +58,8 @@ impl Index {
                 "SELECT receipt, writer, fact, checksum FROM snapshot
                  WHERE id NOT IN (SELECT snapshot FROM forgotten)",
             )?;
-            let rows = statement.query_map([], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
             rows.collect()
         })?;
         rows.into_iter()
@@ -73,11 +72,7 @@ impl Index {
                     return Err(corrupt());
                 }
                 let writer = WriterId::from_slice(&writer).ok_or_else(corrupt)?;
-                Ok(SnapshotRow {
-                    receipt,
-                    writer,
-                    fact,
-                })
+                Ok(SnapshotRow { receipt, writer, fact })
             })
             .collect()
     }

@@ -36,18 +36,11 @@ fn folding_is_idempotent_and_without_order() {
         for n in order {
             index.fold(&[record(*n)]).unwrap();
         }
-        let forget = FoldedRecord {
-            forgotten: vec![SnapshotId([2; 16])],
-            ..record(9)
-        };
+        let forget = FoldedRecord { forgotten: vec![SnapshotId([2; 16])], ..record(9) };
         index.fold(&[forget]).unwrap();
         let mut snapshots = index.snapshots().unwrap();
         snapshots.sort_by(|a, b| a.fact.cmp(&b.fact));
-        (
-            snapshots,
-            index.counts().unwrap(),
-            index.chunk_places(&ChunkId([99; 32])).unwrap().len(),
-        )
+        (snapshots, index.counts().unwrap(), index.chunk_places(&ChunkId([99; 32])).unwrap().len())
     };
     let one = state(&[1, 2, 3]);
     assert_eq!(one, state(&[3, 2, 1, 2, 3]));
@@ -60,10 +53,7 @@ fn a_chunk_counts_only_with_trust_and_fresh_evidence() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).index;
     index.fold(&[record(1), record(2)]).unwrap();
-    assert!(
-        !index.has_chunk(&ChunkId([1; 32]), 0).unwrap(),
-        "not trusted"
-    );
+    assert!(!index.has_chunk(&ChunkId([1; 32]), 0).unwrap(), "not trusted");
     assert!(index.has_chunk(&ChunkId([2; 32]), 1002).unwrap());
     assert!(!index.has_chunk(&ChunkId([2; 32]), 1003).unwrap(), "stale");
     index.witness_packs(2000).unwrap();
@@ -92,16 +82,10 @@ fn garbage_an_older_schema_and_another_repository_are_rebuilt() {
     let path = opened(dir.path()).index.path().to_owned();
     let spoil: [&dyn Fn(); 3] = [
         &|| std::fs::write(&path, b"this is no database at all, it is just some text").unwrap(),
-        &|| {
-            Connection::open(&path)
-                .unwrap()
-                .pragma_update(None, "user_version", 99)
-                .unwrap()
-        },
+        &|| Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap(),
         &|| {
             let db = Connection::open(&path).unwrap();
-            db.execute("UPDATE meta SET value = x'00' WHERE key = 'repository'", [])
-                .unwrap();
+            db.execute("UPDATE meta SET value = x'00' WHERE key = 'repository'", []).unwrap();
         },
     ];
     for spoil in spoil {
@@ -118,10 +102,7 @@ fn a_snapshot_row_that_was_altered_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).index;
     index.fold(&[record(1)]).unwrap();
-    Connection::open(index.path())
-        .unwrap()
-        .execute("UPDATE snapshot SET receipt = 1", [])
-        .unwrap();
+    Connection::open(index.path()).unwrap().execute("UPDATE snapshot SET receipt = 1", []).unwrap();
     assert_eq!(index.snapshots().unwrap_err().kind(), Kind::Damaged);
     index.reset().unwrap();
     assert!(index.snapshots().unwrap().is_empty());
@@ -158,34 +139,16 @@ fn a_scan_replaces_the_one_before_when_it_is_adopted_and_not_sooner() {
         roots: vec![],
     };
     let there = |generation, path: &str| {
-        index
-            .scanned_dir("s", generation, path.as_bytes(), 0)
-            .unwrap()
-            .map(|body| body[0])
+        index.scanned_dir("s", generation, path.as_bytes(), 0).unwrap().map(|body| body[0])
     };
     let one = index.begin_scan().unwrap();
-    index
-        .keep_scan(
-            "s",
-            one,
-            &[scanned("a", 1), scanned("b", 1), scanned("c", 1)],
-            &[],
-        )
-        .unwrap();
+    index.keep_scan("s", one, &[scanned("a", 1), scanned("b", 1), scanned("c", 1)], &[]).unwrap();
     index.adopt_scan("s", &scan(one), None).unwrap();
     let two = index.begin_scan().unwrap();
     assert!(two > one);
-    index
-        .keep_scan("s", two, &[scanned("b", 2)], &[b"a".to_vec()])
-        .unwrap();
-    assert_eq!(
-        ["a", "b", "c"].map(|path| there(one, path)),
-        [Some(1), Some(1), Some(1)]
-    );
+    index.keep_scan("s", two, &[scanned("b", 2)], &[b"a".to_vec()]).unwrap();
+    assert_eq!(["a", "b", "c"].map(|path| there(one, path)), [Some(1), Some(1), Some(1)]);
     index.adopt_scan("s", &scan(two), Some(one)).unwrap();
-    assert_eq!(
-        ["a", "b", "c"].map(|path| there(two, path)),
-        [Some(1), Some(2), None]
-    );
+    assert_eq!(["a", "b", "c"].map(|path| there(two, path)), [Some(1), Some(2), None]);
     assert_eq!(index.scan_source("s").unwrap(), Some(scan(two)));
 }

@@ -30,11 +30,7 @@ pub fn read_merged(
         let sealer = pack.key.map(|key| SealKey::from_bytes(key).sealer());
         let mut plain = Vec::new();
         let frames = pack.directory.frames_of(start, length);
-        let first = pack
-            .directory
-            .frames
-            .get(frames.start)
-            .map_or(0, |frame| frame.start);
+        let first = pack.directory.frames.get(frames.start).map_or(0, |frame| frame.start);
         for number in frames {
             let frame = &pack.directory.frames[number];
             let range = frame.offset..frame.offset + u64::from(frame.sealed_len);
@@ -44,23 +40,15 @@ pub fn read_merged(
             plain.extend_from_slice(&opened);
         }
         let from = usize::try_from(start - first).unwrap_or(usize::MAX);
-        let corrupt = || Error::ChunkCorrupt {
-            chunk: *id,
-            pack: pack.id,
-        };
-        let bytes = plain
-            .get(from..from + length as usize)
-            .ok_or_else(corrupt)?;
+        let corrupt = || Error::ChunkCorrupt { chunk: *id, pack: pack.id };
+        let bytes = plain.get(from..from + length as usize).ok_or_else(corrupt)?;
         if repo.keys().ids.chunk_id(ChunkKind::Node, &sha256(bytes)) != *id {
             return Err(corrupt());
         }
         let (_, node) = Node::decode(bytes).map_err(Error::object(format!("chunk {id}")))?;
         return match node {
             Node::Merged(facts) => Ok(facts),
-            _ => Err(Error::Tree {
-                chunk: *id,
-                why: "a checkpoint refers to another node",
-            }),
+            _ => Err(Error::Tree { chunk: *id, why: "a checkpoint refers to another node" }),
         };
     }
     Err(Error::ChunkMissing { chunk: *id })

@@ -102,10 +102,7 @@ impl Error {
             Error::NoRepository { .. } => Kind::NoRepository,
             Error::Exists { .. } => Kind::AlreadyExists,
             Error::Object { source, .. } => source.kind(),
-            Error::Sealed {
-                source: CodecError::Suite(_),
-                ..
-            } => Kind::Future,
+            Error::Sealed { source: CodecError::Suite(_), .. } => Kind::Future,
             Error::WrongKey { .. } => Kind::WrongKey,
             Error::NotAllowed { .. } => Kind::Denied,
             Error::Sealed { .. }

@@ -33,10 +33,7 @@ pub struct ListedKey {
 /// [`Error::Store`] if they cannot be listed.
 pub fn list(store: &dyn Store) -> Result<Vec<ListedKey>> {
     let page = store.list(names::KEYS, None)?;
-    let ids = page
-        .objects
-        .iter()
-        .filter_map(|object| names::parse_key(&object.key));
+    let ids = page.objects.iter().filter_map(|object| names::parse_key(&object.key));
     ids.take(KEYS_MAX)
         .map(|id| {
             let name = names::key(id);
@@ -85,10 +82,7 @@ pub fn unlock(store: &dyn Store, config: &Config, passphrase: &[u8]) -> Result<K
     // A damaged key file may be the one that the passphrase is for: say so.
     match damaged {
         Some(error) => Err(error),
-        None => Err(Error::WrongKey {
-            location: store.location(),
-            keys: tried,
-        }),
+        None => Err(Error::WrongKey { location: store.location(), keys: tried }),
     }
 }
 
@@ -104,33 +98,23 @@ pub fn add(
     passphrase: &[u8],
     cost: Cost,
 ) -> Result<KeyFile> {
-    let secrets = repo.keys().secrets.as_ref().ok_or(Error::NotAllowed {
-        action: "adding a key",
-        needs: "a passphrase of the owner",
-    })?;
+    let secrets = repo
+        .keys()
+        .secrets
+        .as_ref()
+        .ok_or(Error::NotAllowed { action: "adding a key", needs: "a passphrase of the owner" })?;
     repo.keys().owner()?;
     let kept = Secrets {
-        owner: (role == Role::Owner)
-            .then(|| secrets.owner.clone())
-            .flatten(),
+        owner: (role == Role::Owner).then(|| secrets.owner.clone()).flatten(),
         ..secrets.clone()
     };
-    let file = KeyFile::wrap(
-        &kept,
-        repo.config().repository,
-        label,
-        passphrase,
-        cost,
-        repo.clock().now(),
-    )
-    .map_err(Error::sealed("the new key"))?;
+    let file =
+        KeyFile::wrap(&kept, repo.config().repository, label, passphrase, cost, repo.clock().now())
+            .map_err(Error::sealed("the new key"))?;
     // Read back before it is relied on.
-    let back = file
-        .unwrap(passphrase)
-        .map_err(Error::sealed("the new key"))?;
+    let back = file.unwrap(passphrase).map_err(Error::sealed("the new key"))?;
     Keys::from_secrets(repo.config(), back)?;
-    repo.store()
-        .put_new(&names::key(file.id()), Bytes::from(file.encode()))?;
+    repo.store().put_new(&names::key(file.id()), Bytes::from(file.encode()))?;
     Ok(file)
 }
 
@@ -184,11 +168,7 @@ pub fn export_writer(
         certificate_bytes: certificate.issue(owner),
         certificate,
         key,
-        id_key: repo
-            .keys()
-            .secrets
-            .as_ref()
-            .and_then(|secrets| secrets.id_key),
+        id_key: repo.keys().secrets.as_ref().and_then(|secrets| secrets.id_key),
     })
 }
 

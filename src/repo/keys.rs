@@ -57,31 +57,20 @@ impl Keys {
             Error::object("asof.json")(crate::format::FormatError::malformed("asof.json", why))
         };
         let recipient = config.public_key().map_err(Error::object("asof.json"))?;
-        if secrets
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.id() != config.owner)
-        {
-            return Err(mismatch(
-                "the key that was unlocked belongs to another owner",
-            ));
+        if secrets.owner.as_ref().is_some_and(|owner| owner.id() != config.owner) {
+            return Err(mismatch("the key that was unlocked belongs to another owner"));
         }
         let public = secrets.reader.as_ref().map(SecretKey::public).transpose();
         let public = public.map_err(Error::sealed("key file"))?;
         if public != recipient || secrets.id_key.is_some() != recipient.is_some() {
-            return Err(mismatch(
-                "its encryption key is not that of the key that was unlocked",
-            ));
+            return Err(mismatch("its encryption key is not that of the key that was unlocked"));
         }
         let ids = id_key(config, secrets.id_key.as_ref());
         Ok(Keys {
             split: SplitKey::new(&ids),
             ids,
             recipient,
-            wrapping: secrets
-                .reader
-                .as_ref()
-                .map(|key| IdKey::secret(key.as_bytes())),
+            wrapping: secrets.reader.as_ref().map(|key| IdKey::secret(key.as_bytes())),
             reader: secrets.reader.clone(),
             signing: secrets.owner.clone(),
             signer: Signer::Owner,
@@ -100,10 +89,7 @@ impl Keys {
         Ok(Keys {
             split: SplitKey::new(&ids),
             ids,
-            recipient: file
-                .config
-                .public_key()
-                .map_err(Error::object("writer file"))?,
+            recipient: file.config.public_key().map_err(Error::object("writer file"))?,
             reader: None,
             signing: Some(file.key.clone()),
             signer: Signer::Writer(file.certificate.clone()),
@@ -120,10 +106,7 @@ impl Keys {
     /// [`Error::WrongKey`] if it is encrypted.
     pub fn none(config: &Config, location: &str) -> Result<Keys> {
         if config.encryption.is_some() {
-            return Err(Error::WrongKey {
-                location: location.to_owned(),
-                keys: 0,
-            });
+            return Err(Error::WrongKey { location: location.to_owned(), keys: 0 });
         }
         let ids = id_key(config, None);
         Ok(Keys {
@@ -163,10 +146,7 @@ impl Keys {
     ///
     /// [`Error::NotAllowed`] if the keys at hand are not the owner's.
     pub fn owner(&self) -> Result<&SigningKey> {
-        let owner = self
-            .secrets
-            .as_ref()
-            .and_then(|secrets| secrets.owner.as_ref());
+        let owner = self.secrets.as_ref().and_then(|secrets| secrets.owner.as_ref());
         owner.ok_or(Error::NotAllowed {
             action: "changing keys or rules",
             needs: "a passphrase of the owner",
@@ -196,18 +176,14 @@ impl Keys {
     pub fn unwrap_pack_key(&self, pack: PackId, wrapped: &[u8]) -> Option<SealKey> {
         let sealer = self.pack_wrapping(pack)?.sealer();
         let mut bytes = Zeroizing::new(wrapped.to_vec());
-        let plain = sealer
-            .open(Part::Numbered(0), b"asof index", &mut bytes)
-            .ok()?;
+        let plain = sealer.open(Part::Numbered(0), b"asof index", &mut bytes).ok()?;
         Some(SealKey::from_bytes((&*plain).try_into().ok()?))
     }
 
     /// A key of its own for each pack, so that one nonce is enough.
     fn pack_wrapping(&self, pack: PackId) -> Option<SealKey> {
         let wrapping = self.wrapping.as_ref()?;
-        Some(SealKey::from_bytes(
-            wrapping.derive(&format!("asof index {pack}")),
-        ))
+        Some(SealKey::from_bytes(wrapping.derive(&format!("asof index {pack}"))))
     }
 }
 

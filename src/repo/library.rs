@@ -34,11 +34,7 @@ impl SnapshotInfo {
     pub fn shown_from(&self) -> UnixTime {
         // Receipts are whole seconds: one within the second of `taken` is no contradiction.
         let latest = UnixTime::new(self.receipt.seconds, 999_999_999);
-        if self.snapshot.taken > latest {
-            self.receipt
-        } else {
-            self.snapshot.taken
-        }
+        if self.snapshot.taken > latest { self.receipt } else { self.snapshot.taken }
     }
 
     /// Whether `taken` was later than the receipt, and is therefore not believed.
@@ -88,12 +84,7 @@ impl FileContent {
                 let placed = extents.iter().map(|extent| {
                     let start = at;
                     at += extent.length;
-                    (
-                        start,
-                        extent
-                            .chunk
-                            .and_then(|place| refs.get(place as usize).copied()),
-                    )
+                    (start, extent.chunk.and_then(|place| refs.get(place as usize).copied()))
                 });
                 FileContent::Extents(placed.collect(), entry.size)
             }

@@ -38,9 +38,7 @@ impl EncodedFact {
     /// Encodes a fact that refers to no chunks.
     #[must_use]
     pub fn of(fact: &Fact) -> EncodedFact {
-        EncodedFact {
-            bytes: fact.encode(&[]),
-        }
+        EncodedFact { bytes: fact.encode(&[]) }
     }
 }
 
@@ -62,11 +60,7 @@ pub struct Chain {
 
 impl Default for Chain {
     fn default() -> Chain {
-        Chain {
-            id: ChainId(random::bytes()),
-            number: 0,
-            previous: None,
-        }
+        Chain { id: ChainId(random::bytes()), number: 0, previous: None }
     }
 }
 
@@ -123,15 +117,9 @@ impl Chain {
             let seal = SealKey::random();
             let made = Envelope::seal(&seal, recipient, &info(repo), &sha256(&header_bytes));
             envelope = crate::format::encode(&made.map_err(Error::sealed("asof.json"))?);
-            seal.sealer()
-                .seal(Part::Numbered(0), &header_bytes, &mut sealed);
+            seal.sealer().seal(Part::Numbered(0), &header_bytes, &mut sealed);
         }
-        let record = Record {
-            header,
-            header_bytes,
-            envelope,
-            body: sealed,
-        };
+        let record = Record { header, header_bytes, envelope, body: sealed };
         let bytes = record.issue(key);
         let id = RecordId(sha256(&bytes));
         let name = names::record(Hour::of(now), id);
@@ -143,10 +131,7 @@ impl Chain {
         repo.index().fold(&[folded.record])?;
         self.number += 1;
         self.previous = Some(id);
-        Ok(Published {
-            id,
-            receipt: put.receipt,
-        })
+        Ok(Published { id, receipt: put.receipt })
     }
 
     /// The chain's id.
@@ -185,10 +170,9 @@ pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
         for object in &page.objects {
             match names::parse_record(&object.key) {
                 Some((_, id)) => known.push((id, object.key.clone(), object.receipt)),
-                None => report.problems.push((
-                    object.key.clone(),
-                    "it has no name that a record can have".into(),
-                )),
+                None => report
+                    .problems
+                    .push((object.key.clone(), "it has no name that a record can have".into())),
             }
         }
         let ids: Vec<RecordId> = known.iter().map(|(id, _, _)| *id).collect();
@@ -224,9 +208,7 @@ pub fn synced_at(repo: &Repository) -> Result<Option<UnixTime>> {
 
 fn stored_time(repo: &Repository, key: &str) -> Result<Option<UnixTime>> {
     let value = repo.index().meta(key)?;
-    let seconds = value
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(i64::from_be_bytes);
+    let seconds = value.and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
     Ok(seconds.map(|seconds| UnixTime::new(seconds, 0)))
 }
 
@@ -254,9 +236,7 @@ fn fetch_batch(
             }
             mine
         };
-        let handles: Vec<_> = (0..FETCHERS.min(batch.len()))
-            .map(|_| scope.spawn(worker))
-            .collect();
+        let handles: Vec<_> = (0..FETCHERS.min(batch.len())).map(|_| scope.spawn(worker)).collect();
         let mut all = Vec::new();
         for handle in handles {
             match handle.join() {
@@ -270,13 +250,8 @@ fn fetch_batch(
     for (at, outcome) in outcomes {
         let folding = outcome?;
         report.records += 1;
-        let name = batch
-            .get(at)
-            .map(|(_, name, _)| name.clone())
-            .unwrap_or_default();
-        report
-            .problems
-            .extend(folding.problems.into_iter().map(|why| (name.clone(), why)));
+        let name = batch.get(at).map(|(_, name, _)| name.clone()).unwrap_or_default();
+        report.problems.extend(folding.problems.into_iter().map(|why| (name.clone(), why)));
         folded.push(folding.record);
         folded.extend(folding.merged);
     }
@@ -293,10 +268,7 @@ struct Folding {
 }
 
 fn fetch_one(repo: &Repository, id: RecordId, name: &str, receipt: UnixTime) -> Result<Folding> {
-    let read = repo
-        .store()
-        .get(name, RECORD_BYTES_MAX)
-        .map_err(Error::Store);
+    let read = repo.store().get(name, RECORD_BYTES_MAX).map_err(Error::Store);
     let opened = read.and_then(|bytes| open(repo, id, name, &bytes));
     match opened {
         Ok((header, body, signer)) => {
@@ -312,11 +284,7 @@ fn fetch_one(repo: &Repository, id: RecordId, name: &str, receipt: UnixTime) -> 
                 problem: Some(why.clone()),
                 ..FoldedRecord::default()
             };
-            Ok(Folding {
-                record,
-                merged: Vec::new(),
-                problems: vec![why],
-            })
+            Ok(Folding { record, merged: Vec::new(), problems: vec![why] })
         }
         Err(error) => Err(error),
     }
@@ -360,9 +328,7 @@ fn open(
         sealed.truncate(opened);
     }
     let malformed = |why: &str| Error::object(name)(FormatError::malformed("record", why));
-    let (&codec, packed) = sealed
-        .split_first()
-        .ok_or_else(|| malformed("its body is empty"))?;
+    let (&codec, packed) = sealed.split_first().ok_or_else(|| malformed("its body is empty"))?;
     let codec = match codec {
         0 => Codec::Raw,
         1 => Codec::Zstd,
@@ -416,9 +382,7 @@ fn fold(
     if let Signer::Writer(certificate) = signer
         && certificate.expires.is_some_and(|end| receipt > end)
     {
-        folding
-            .problems
-            .push("it was received after its writer's certificate expired".into());
+        folding.problems.push("it was received after its writer's certificate expired".into());
         return folding;
     }
     for (place, bytes) in body.facts.iter().enumerate() {
@@ -431,24 +395,20 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
     let fact = match Fact::decode(bytes) {
         Ok((_, fact)) => fact,
         Err(error) => {
-            folding
-                .problems
-                .push(format!("fact {place} is ignored: {error}"));
+            folding.problems.push(format!("fact {place} is ignored: {error}"));
             return;
         }
     };
     if !may_publish(signer, &fact) {
         let name = fact.name();
-        folding.problems.push(format!(
-            "fact {place} is ignored: its signer may not publish a {name}"
-        ));
+        folding
+            .problems
+            .push(format!("fact {place} is ignored: its signer may not publish a {name}"));
         return;
     }
     let record = &mut folding.record;
     match fact {
-        Fact::Pack(pack) => record
-            .packs
-            .push(folded_pack(repo, &pack, signer, record.receipt)),
+        Fact::Pack(pack) => record.packs.push(folded_pack(repo, &pack, signer, record.receipt)),
         Fact::Snapshot(snapshot) => record.snapshots.push((snapshot.id, bytes.to_vec())),
         Fact::Forget(forget) => {
             record.forgotten.extend(forget.snapshots);
@@ -478,9 +438,7 @@ fn folded_pack(repo: &Repository, pack: &PackFact, signer: &Signer, evidence: i6
         id: pack.id,
         kind: pack.kind as u8,
         size: pack.size,
-        key: pack
-            .key
-            .and_then(|key| repo.keys().wrap_pack_key(pack.id, &key)),
+        key: pack.key.and_then(|key| repo.keys().wrap_pack_key(pack.id, &key)),
         frames: pack.directory.encode_frames(),
         trusted,
         evidence,
@@ -509,9 +467,7 @@ fn merge(repo: &Repository, body: &Body, signer: &Signer, folding: &mut Folding)
         let merged = match super::checkpoint::read_merged(repo, &packs, &id) {
             Ok(merged) => merged,
             Err(error) if error.kind() == Kind::Damaged || error.kind() == Kind::NotFound => {
-                folding
-                    .problems
-                    .push(format!("its checkpoint: {}", describe(&error)));
+                folding.problems.push(format!("its checkpoint: {}", describe(&error)));
                 continue;
             }
             Err(error) => return Err(error),

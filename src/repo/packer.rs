@@ -74,24 +74,10 @@ impl PackBuilder {
         };
         let envelope_len = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(capacity);
-        bytes.extend_from_slice(
-            &Header {
-                kind,
-                random,
-                envelope_len,
-            }
-            .encode(),
-        );
+        bytes.extend_from_slice(&Header { kind, random, envelope_len }.encode());
         bytes.extend_from_slice(&envelope);
         let sealer = key.as_ref().map(SealKey::sealer);
-        Ok(PackBuilder {
-            kind,
-            random,
-            key,
-            sealer,
-            bytes,
-            directory: Directory::default(),
-        })
+        Ok(PackBuilder { kind, random, key, sealer, bytes, directory: Directory::default() })
     }
 
     /// Whether nothing is in it.
@@ -142,10 +128,7 @@ impl PackBuilder {
             key: self.key.as_ref().map(|key| *key.as_bytes()),
             directory: self.directory,
         };
-        BuiltPack {
-            fact,
-            bytes: self.bytes.into(),
-        }
+        BuiltPack { fact, bytes: self.bytes.into() }
     }
 }
 
@@ -168,10 +151,8 @@ pub fn open_frame(
         return compress::unpack(frame.codec, sealed, plain_len).map_err(wrong());
     };
     let mut bytes = sealed.to_vec();
-    let opened = sealer
-        .open(Part::Numbered(number), &associated(kind), &mut bytes)
-        .map_err(wrong())?
-        .len();
+    let opened =
+        sealer.open(Part::Numbered(number), &associated(kind), &mut bytes).map_err(wrong())?.len();
     if frame.codec == Codec::Raw && opened == plain_len {
         bytes.truncate(opened);
         return Ok(bytes);
@@ -200,9 +181,8 @@ pub fn open_pack(
     }
     let header = Header::decode(bytes).map_err(Error::object(name.clone()))?;
     let envelope_end = HEADER_BYTES + header.envelope_len as usize;
-    let envelope = bytes
-        .get(HEADER_BYTES..envelope_end)
-        .ok_or_else(|| malformed("it ends too soon"))?;
+    let envelope =
+        bytes.get(HEADER_BYTES..envelope_end).ok_or_else(|| malformed("it ends too soon"))?;
     let key = match (key, reader) {
         _ if envelope.is_empty() => None,
         (Some(key), _) => Some(key.clone()),
@@ -217,9 +197,7 @@ pub fn open_pack(
     };
     let length = decode_footer(bytes).map_err(Error::object(name.clone()))? as usize;
     let end = bytes.len() - FOOTER_BYTES;
-    let start = end
-        .checked_sub(length)
-        .filter(|&start| start >= envelope_end);
+    let start = end.checked_sub(length).filter(|&start| start >= envelope_end);
     let start = start.ok_or_else(|| malformed("its directory is longer than itself"))?;
     if length > DIRECTORY_BYTES_MAX {
         return Err(malformed("its directory is too long"));
@@ -234,10 +212,7 @@ pub fn open_pack(
         directory.truncate(opened);
     }
     let directory = Directory::decode(&directory).map_err(Error::object(name.clone()))?;
-    let frames_end = directory
-        .frames
-        .last()
-        .map_or(0, |f| f.offset + u64::from(f.sealed_len));
+    let frames_end = directory.frames.last().map_or(0, |f| f.offset + u64::from(f.sealed_len));
     if frames_end > start as u64 {
         return Err(malformed("its frames run into its directory"));
     }
@@ -261,15 +236,10 @@ pub fn verify_pack(pack: &BuiltPack, repository: RepositoryId, ids: &IdKey) -> R
     let fact = open_pack(pack.fact.id, &pack.bytes, repository, None, key.as_ref())?;
     if fact != pack.fact {
         let why = "it does not decode to what was encoded";
-        return Err(Error::object(names::pack(fact.id))(FormatError::malformed(
-            "pack", why,
-        )));
+        return Err(Error::object(names::pack(fact.id))(FormatError::malformed("pack", why)));
     }
     verify_chunks(&fact, &pack.bytes, ids, |chunk| {
-        Err(Error::ChunkCorrupt {
-            chunk,
-            pack: fact.id,
-        })
+        Err(Error::ChunkCorrupt { chunk, pack: fact.id })
     })
 }
 
@@ -347,12 +317,7 @@ mod tests {
             let chunks = [small, other]
                 .map(|c| (ids.chunk_id(ChunkKind::Data, &sha256(&c)), c.len() as u32));
             let chunks = chunks.to_vec();
-            builder.add(PackedFrame {
-                codec,
-                packed,
-                plain_len: 1500,
-                chunks,
-            });
+            builder.add(PackedFrame { codec, packed, plain_len: 1500, chunks });
         }
         builder.finish()
     }

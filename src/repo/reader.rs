@@ -47,11 +47,7 @@ pub struct ReaderOptions {
 
 impl Default for ReaderOptions {
     fn default() -> ReaderOptions {
-        ReaderOptions {
-            frame_bytes: 48 << 20,
-            node_bytes: 24 << 20,
-            fetchers: 4,
-        }
+        ReaderOptions { frame_bytes: 48 << 20, node_bytes: 24 << 20, fetchers: 4 }
     }
 }
 
@@ -147,11 +143,7 @@ impl Reader {
         let bytes = self.chunk(ChunkKind::Node, id)?;
         let decoded = Node::decode(&bytes);
         let (refs, node) = decoded.map_err(Error::object(format!("the node in chunk {id}")))?;
-        let loaded = Arc::new(LoadedNode {
-            refs,
-            node,
-            weight: 256 + bytes.len() * 4,
-        });
+        let loaded = Arc::new(LoadedNode { refs, node, weight: 256 + bytes.len() * 4 });
         self.nodes.put(*id, Arc::clone(&loaded), loaded.weight);
         Ok(loaded)
     }
@@ -232,8 +224,7 @@ impl Reader {
         }
         let places: Arc<[ChunkPlace]> = self.index.chunk_places(id)?.into();
         if !places.is_empty() {
-            self.places
-                .put(*id, Arc::clone(&places), 128 + 24 * places.len());
+            self.places.put(*id, Arc::clone(&places), 128 + 24 * places.len());
         }
         Ok(places)
     }
@@ -249,11 +240,7 @@ impl Reader {
             })
         })?;
         let pack = Arc::new(PackInfo::new(row, &self.keys)?);
-        self.packs.put(
-            number,
-            Arc::clone(&pack),
-            256 + 40 * pack.directory.frames.len(),
-        );
+        self.packs.put(number, Arc::clone(&pack), 256 + 40 * pack.directory.frames.len());
         Ok(pack)
     }
 
@@ -264,10 +251,7 @@ impl Reader {
 
     fn chunk_at(&self, kind: ChunkKind, id: &ChunkId, place: &ChunkPlace) -> Result<Bytes> {
         let pack = self.pack(place.pack)?;
-        let corrupt = || Error::ChunkCorrupt {
-            chunk: *id,
-            pack: pack.id,
-        };
+        let corrupt = || Error::ChunkCorrupt { chunk: *id, pack: pack.id };
         let frames = pack.directory.frames_of(place.start, place.length);
         let end = place.start + u64::from(place.length);
         if frames.is_empty() && place.length > 0
@@ -307,10 +291,7 @@ impl Reader {
         frame: usize,
         plain: &PlainFrame,
     ) -> Result<Bytes> {
-        let corrupt = || Error::ChunkCorrupt {
-            chunk: *id,
-            pack: pack.id,
-        };
+        let corrupt = || Error::ChunkCorrupt { chunk: *id, pack: pack.id };
         let from = place.start - pack.directory.frames[frame].start;
         let from = usize::try_from(from).map_err(|_| corrupt())?;
         let upto = from + place.length as usize;
@@ -319,12 +300,7 @@ impl Reader {
         }
         let bytes = plain.bytes.slice(from..upto);
         let mark = (*id, from, upto);
-        let lock = || {
-            plain
-                .verified
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
+        let lock = || plain.verified.lock().unwrap_or_else(PoisonError::into_inner);
         let known = kind == plain.kind && lock().contains(&mark);
         if !known {
             if self.keys.ids.chunk_id(kind, &sha256(&bytes)) != *id {

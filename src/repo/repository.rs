@@ -79,9 +79,7 @@ pub fn init(
     let now = clock.now();
     match store.get(names::CONFIG, CONFIG_BYTES_MAX) {
         Ok(_) => {
-            return Err(Error::Exists {
-                location: store.location(),
-            });
+            return Err(Error::Exists { location: store.location() });
         }
         Err(error) if error.kind == Kind::NotFound => {}
         Err(error) => return Err(error.into()),
@@ -93,20 +91,10 @@ pub fn init(
     let public = public.map_err(Error::sealed("a fresh key"))?;
     let config = Config::new(owner.id(), public, options.parameters.clone(), now);
     let bytes = config.issue(&owner);
-    let secrets = Secrets {
-        owner: Some(owner),
-        reader,
-        id_key,
-    };
-    let key = KeyFile::wrap(
-        &secrets,
-        config.repository,
-        &options.label,
-        passphrase,
-        options.cost,
-        now,
-    )
-    .map_err(Error::sealed("a fresh key"))?;
+    let secrets = Secrets { owner: Some(owner), reader, id_key };
+    let key =
+        KeyFile::wrap(&secrets, config.repository, &options.label, passphrase, options.cost, now)
+            .map_err(Error::sealed("a fresh key"))?;
     // The key first: a description without a key would be a repository that nobody
     // can open, while a key without a description is only a stray file.
     store.put_new(&names::key(key.id()), Bytes::from(key.encode()))?;
@@ -114,9 +102,7 @@ pub fn init(
     let stored = store.get(names::CONFIG, CONFIG_BYTES_MAX)?;
     if !put.created || stored != bytes {
         let _ = store.delete(&names::key(key.id()));
-        return Err(Error::Exists {
-            location: store.location(),
-        });
+        return Err(Error::Exists { location: store.location() });
     }
     Ok((config, key))
 }
@@ -220,9 +206,7 @@ impl Repository {
     ///
     /// [`Error::NotAllowed`] or [`Error::Object`] with the flag that is not known.
     pub fn check_writable(&self) -> Result<()> {
-        self.config
-            .check_writable()
-            .map_err(Error::object(names::CONFIG))?;
+        self.config.check_writable().map_err(Error::object(names::CONFIG))?;
         self.keys.signing().map(|_| ())
     }
 
@@ -277,10 +261,7 @@ impl Repository {
     /// [`Error::Index`] if the index cannot be read.
     pub fn snapshots(&self) -> Result<Arc<[Arc<SnapshotInfo>]>> {
         let version = self.index.snapshots_version()?;
-        let cached = self
-            .infos
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let cached = self.infos.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(cached) = cached.as_ref()
             && cached.version == version
         {
@@ -306,23 +287,14 @@ impl Repository {
         }
         infos.sort_by_key(|info| (info.shown_from(), info.receipt, info.snapshot.id));
         let infos: Arc<[Arc<SnapshotInfo>]> = infos.into();
-        let mut cached = self
-            .infos
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *cached = Some(CachedInfos {
-            version,
-            infos: Arc::clone(&infos),
-        });
+        let mut cached = self.infos.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *cached = Some(CachedInfos { version, infos: Arc::clone(&infos) });
         Ok(infos)
     }
 
     /// Forgets the decoded snapshots, so that the next call reads the index.
     pub(super) fn forget_infos(&self) {
-        *self
-            .infos
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        *self.infos.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
 
     /// A reader of its chunks, with a cache on disk unless the store is a directory
@@ -370,10 +342,9 @@ pub fn read_config(store: &dyn Store) -> Result<(Config, Vec<u8>)> {
             let config = Config::decode(&bytes).map_err(Error::object(names::CONFIG))?;
             Ok((config, bytes.to_vec()))
         }
-        Err(error) if error.kind == Kind::NotFound => Err(Error::NoRepository {
-            location: store.location(),
-            missing: names::CONFIG,
-        }),
+        Err(error) if error.kind == Kind::NotFound => {
+            Err(Error::NoRepository { location: store.location(), missing: names::CONFIG })
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -382,12 +353,7 @@ pub fn read_config(store: &dyn Store) -> Result<(Config, Vec<u8>)> {
 fn pin_location(cache_dir: &Path, location: &str, repository: RepositoryId) -> Result<()> {
     let dir = cache_dir.join("locations");
     let path = dir.join(hex::encode(sha256(location.as_bytes())));
-    let file = |source| {
-        Error::Index(index::Error::File {
-            path: path.clone(),
-            source,
-        })
-    };
+    let file = |source| Error::Index(index::Error::File { path: path.clone(), source });
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim() == repository.to_string() => Ok(()),
         Ok(text) => {
@@ -397,10 +363,7 @@ fn pin_location(cache_dir: &Path, location: &str, repository: RepositoryId) -> R
                 text.trim(),
                 path.display()
             );
-            Err(Error::object(names::CONFIG)(FormatError::malformed(
-                "asof.json",
-                why,
-            )))
+            Err(Error::object(names::CONFIG)(FormatError::malformed("asof.json", why)))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             std::fs::create_dir_all(&dir).map_err(file)?;
@@ -419,10 +382,7 @@ fn pin_config(index: &Index, bytes: &[u8]) -> Result<()> {
         Some(pinned) if pinned == hash => Ok(()),
         Some(_) => {
             let why = "it is not what this machine saw before, although it never changes";
-            Err(Error::object(names::CONFIG)(FormatError::malformed(
-                "asof.json",
-                why,
-            )))
+            Err(Error::object(names::CONFIG)(FormatError::malformed("asof.json", why)))
         }
         None => Ok(index.set_meta("config", &hash)?),
     }

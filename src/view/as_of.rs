@@ -51,14 +51,8 @@ impl Head {
     #[must_use]
     pub fn effective(&self) -> Effective {
         match self.receipt {
-            Some(receipt) if receipt < self.taken => Effective {
-                at: receipt,
-                clamped: true,
-            },
-            _ => Effective {
-                at: self.taken,
-                clamped: false,
-            },
+            Some(receipt) if receipt < self.taken => Effective { at: receipt, clamped: true },
+            _ => Effective { at: self.taken, clamped: false },
         }
     }
 
@@ -125,9 +119,7 @@ impl Timelines {
     /// The snapshots that show all sources at an instant, in byte order of their names.
     /// A source that had none by then is left out.
     pub fn view(&self, at: UnixTime) -> impl Iterator<Item = &Head> {
-        self.sources
-            .values()
-            .filter_map(move |line| newest(line, at))
+        self.sources.values().filter_map(move |line| newest(line, at))
     }
 
     /// The canonical instant of a time: the last at or before it at which any source

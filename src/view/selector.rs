@@ -152,10 +152,7 @@ impl Selector {
         let Ok(head) = std::str::from_utf8(head) else {
             return Err(SelectorError::NotText { text: quoted() });
         };
-        Ok(Selector {
-            state: State::parse(head, &quoted)?,
-            path,
-        })
+        Ok(Selector { state: State::parse(head, &quoted)?, path })
     }
 
     /// The selector as it is written; reads back as the same.
@@ -180,10 +177,7 @@ impl State {
     fn parse(head: &str, quoted: &dyn Fn() -> String) -> Result<State, SelectorError> {
         if let Some(digits) = head.strip_prefix("id:") {
             if digits.contains('@') {
-                return Err(SelectorError::TimeNotHere {
-                    text: quoted(),
-                    state: "id:",
-                });
+                return Err(SelectorError::TimeNotHere { text: quoted(), state: "id:" });
             }
             let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
             return if hex && (1..=2 * SnapshotId::BYTES).contains(&digits.len()) {
@@ -202,10 +196,7 @@ impl State {
         if name == "latest" {
             return match time {
                 None => Ok(State::Latest),
-                Some(_) => Err(SelectorError::TimeNotHere {
-                    text: quoted(),
-                    state: "latest",
-                }),
+                Some(_) => Err(SelectorError::TimeNotHere { text: quoted(), state: "latest" }),
             };
         }
         if name == "id" && time.is_none() {
@@ -214,10 +205,7 @@ impl State {
         if name.contains(':') {
             return Err(SelectorError::RelativePath { text: quoted() });
         }
-        check_source_name(name).map_err(|source| SelectorError::Name {
-            text: quoted(),
-            source,
-        })?;
+        check_source_name(name).map_err(|source| SelectorError::Name { text: quoted(), source })?;
         let time = match time {
             None | Some("latest") => None,
             Some(time) => {
@@ -228,10 +216,7 @@ impl State {
                 Some(time.to_owned())
             }
         };
-        Ok(State::Source {
-            name: name.to_owned(),
-            time,
-        })
+        Ok(State::Source { name: name.to_owned(), time })
     }
 }
 
@@ -241,10 +226,7 @@ impl fmt::Display for State {
             State::Latest => f.write_str("latest"),
             State::Id(prefix) => write!(f, "id:{}", prefix.0),
             State::Source { name, time: None } => f.write_str(name),
-            State::Source {
-                name,
-                time: Some(time),
-            } => write!(f, "{name}@{time}"),
+            State::Source { name, time: Some(time) } => write!(f, "{name}@{time}"),
         }
     }
 }
@@ -273,19 +255,13 @@ mod tests {
 
     fn source(name: &str, time: Option<&str>, path: Option<&str>) -> Selector {
         Selector {
-            state: State::Source {
-                name: name.to_owned(),
-                time: time.map(str::to_owned),
-            },
+            state: State::Source { name: name.to_owned(), time: time.map(str::to_owned) },
             path: path.map(PathBuf::from),
         }
     }
 
     fn other(state: State, path: Option<&str>) -> Selector {
-        Selector {
-            state,
-            path: path.map(PathBuf::from),
-        }
+        Selector { state, path: path.map(PathBuf::from) }
     }
 
     #[test]
@@ -301,22 +277,12 @@ mod tests {
                 "db@2026-11-20T10:15:03Z:/etc/passwd",
                 source("db", Some("2026-11-20T10:15:03Z"), Some("/etc/passwd")),
             ),
-            (
-                "db@2026-11-20 10:15:/etc",
-                source("db", Some("2026-11-20 10:15"), Some("/etc")),
-            ),
+            ("db@2026-11-20 10:15:/etc", source("db", Some("2026-11-20 10:15"), Some("/etc"))),
             (
                 "db@2026-11-20T10:15[Europe/Berlin]:/a:/b@c",
-                source(
-                    "db",
-                    Some("2026-11-20T10:15[Europe/Berlin]"),
-                    Some("/a:/b@c"),
-                ),
+                source("db", Some("2026-11-20T10:15[Europe/Berlin]"), Some("/a:/b@c")),
             ),
-            (
-                "db@@1763633703:/a",
-                source("db", Some("@1763633703"), Some("/a")),
-            ),
+            ("db@@1763633703:/a", source("db", Some("@1763633703"), Some("/a"))),
             ("db://x", source("db", None, Some("//x"))),
             ("a.b_c-d", source("a.b_c-d", None, None)),
             ("latest", other(State::Latest, None)),
@@ -372,11 +338,7 @@ mod tests {
 
     #[test]
     fn a_prefix_matches_the_ids_that_begin_with_it() {
-        let Ok(Selector {
-            state: State::Id(prefix),
-            ..
-        }) = "id:ABa".parse()
-        else {
+        let Ok(Selector { state: State::Id(prefix), .. }) = "id:ABa".parse() else {
             panic!("not an id");
         };
         assert!(prefix.matches(&SnapshotId([0xab; 16])));

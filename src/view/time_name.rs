@@ -26,10 +26,8 @@ const UNITS: [(usize, u32); 4] = [(0, 1_000_000_000), (3, 1_000_000), (6, 1_000)
 /// it is shown as `@seconds.nanoseconds` and does not read back.
 #[must_use]
 pub fn instant_name(at: UnixTime) -> String {
-    let (digits, _) = UNITS
-        .into_iter()
-        .find(|(_, unit)| at.nanos % unit == unit - 1)
-        .unwrap_or((9, 1));
+    let (digits, _) =
+        UNITS.into_iter().find(|(_, unit)| at.nanos % unit == unit - 1).unwrap_or((9, 1));
     name_with(at, digits)
 }
 
@@ -57,10 +55,7 @@ pub fn name_among(at: UnixTime, sorted: &[UnixTime]) -> String {
         };
         !same(before) && !same(after)
     };
-    let (digits, _) = UNITS
-        .into_iter()
-        .find(|(_, unit)| alone(*unit))
-        .unwrap_or((9, 1));
+    let (digits, _) = UNITS.into_iter().find(|(_, unit)| alone(*unit)).unwrap_or((9, 1));
     name_with(at, digits)
 }
 

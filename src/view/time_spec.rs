@@ -188,10 +188,7 @@ impl TimeSpec {
                 _ => Form::Fields(Fields::read(text).ok_or_else(|| not_a_time(text))?),
             }
         };
-        Ok(TimeSpec {
-            text: shown(text),
-            form,
-        })
+        Ok(TimeSpec { text: shown(text), form })
     }
 
     /// Says which instant the time means, in a zone and at a present.
@@ -345,10 +342,7 @@ impl TimeSpec {
     }
 
     fn impossible(&self, why: String) -> TimeError {
-        TimeError::Impossible {
-            text: self.text.clone(),
-            why,
-        }
+        TimeError::Impossible { text: self.text.clone(), why }
     }
 }
 
@@ -364,11 +358,8 @@ fn span_of(text: &str) -> Option<Span> {
 /// The text as an error quotes it: without what could upset a terminal, and not endless.
 pub(super) fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
-    let mut out: String = text
-        .chars()
-        .take(LONGEST)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
+    let mut out: String =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
         out.push('…');
     }

@@ -50,9 +50,7 @@ impl Zone {
         }
         match TimeZone::get(text) {
             Ok(tz) if !text.is_empty() => Ok(Zone::from(tz)),
-            _ => Err(TimeError::UnknownZone {
-                name: super::time_spec::shown(text),
-            }),
+            _ => Err(TimeError::UnknownZone { name: super::time_spec::shown(text) }),
         }
     }
 
@@ -78,25 +76,15 @@ impl Zone {
     /// Instants that no calendar reaches are shown as the nearest that one does.
     #[must_use]
     pub fn civil(&self, at: UnixTime) -> DateTime {
-        let limit = if at.seconds < 0 {
-            jiff::Timestamp::MIN
-        } else {
-            jiff::Timestamp::MAX
-        };
+        let limit = if at.seconds < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
         self.tz.to_datetime(at.to_timestamp().unwrap_or(limit))
     }
 
     /// The seconds that clocks here are ahead of UTC at an instant.
     #[must_use]
     pub fn offset(&self, at: UnixTime) -> i32 {
-        let limit = if at.seconds < 0 {
-            jiff::Timestamp::MIN
-        } else {
-            jiff::Timestamp::MAX
-        };
-        self.tz
-            .to_offset(at.to_timestamp().unwrap_or(limit))
-            .seconds()
+        let limit = if at.seconds < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        self.tz.to_offset(at.to_timestamp().unwrap_or(limit)).seconds()
     }
 
     /// Which instants, if any, clocks in this zone show as `shown`.
@@ -158,10 +146,7 @@ pub(super) fn offset_name(seconds: i32) -> String {
 /// The instant that is `shown` on a clock `offset` ahead of UTC. Unlike the
 /// calendar library's own conversion it reaches to the last second of 9999.
 fn instant(shown: DateTime, offset: Offset) -> UnixTime {
-    let day = shown
-        .date()
-        .duration_since(date(1970, 1, 1) as Date)
-        .as_secs();
+    let day = shown.date().duration_since(date(1970, 1, 1) as Date).as_secs();
     let time = shown.time();
     let seconds =
         i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second())

@@ -133,10 +133,7 @@ pub(super) fn file_of(path: Option<&Path>) -> String {
 }
 
 pub(super) fn variable(name: &str, error: &dyn fmt::Display) -> ConfigError {
-    ConfigError::Variable {
-        name: name.to_owned(),
-        message: error.to_string(),
-    }
+    ConfigError::Variable { name: name.to_owned(), message: error.to_string() }
 }
 
 /// Turns the parser's error into one that names file, line and key.
@@ -160,24 +157,13 @@ pub(super) fn syntax(path: &Path, text: &str, mut error: toml::de::Error) -> Con
         .lines()
         .find_map(|l| Some(l.strip_prefix("in `")?.strip_suffix('`')?.to_owned()))
         .unwrap_or_default();
-    ConfigError::Syntax {
-        path: path.to_owned(),
-        line,
-        key,
-        message,
-        hint,
-    }
+    ConfigError::Syntax { path: path.to_owned(), line, key, message, hint }
 }
 
 /// The known word that is closest to `word`, if it is close: a third of it may differ.
 pub(super) fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Hint {
     let close = |k: &&str| distance(word, k) * 3 <= word.chars().count().max(3);
-    Hint(
-        known
-            .filter(close)
-            .min_by_key(|k| distance(word, k))
-            .map(str::to_owned),
-    )
+    Hint(known.filter(close).min_by_key(|k| distance(word, k)).map(str::to_owned))
 }
 
 /// How many letters must be changed, added or taken away to make one word the other.
@@ -216,14 +202,8 @@ mod tests {
             assert_eq!(distance(a, b), n, "{a} {b}");
         }
         let known = ["repository", "timezone", "s3"];
-        assert_eq!(
-            hint("repositry", known.into_iter()),
-            Hint(Some("repository".to_owned()))
-        );
-        assert_eq!(
-            hint("time_zone", known.into_iter()),
-            Hint(Some("timezone".to_owned()))
-        );
+        assert_eq!(hint("repositry", known.into_iter()), Hint(Some("repository".to_owned())));
+        assert_eq!(hint("time_zone", known.into_iter()), Hint(Some("timezone".to_owned())));
         assert_eq!(hint("s4", known.into_iter()), Hint(Some("s3".to_owned())));
         assert_eq!(hint("colour", known.into_iter()), Hint(None));
     }

@@ -93,10 +93,6 @@ impl<'a> Expander<'a> {
     }
 
     fn wrong(&self, key: &str, message: String) -> ConfigError {
-        ConfigError::Value {
-            path: self.file.to_owned(),
-            key: key.to_owned(),
-            message,
-        }
+        ConfigError::Value { path: self.file.to_owned(), key: key.to_owned(), message }
     }
 }

@@ -79,10 +79,9 @@ impl Profile {
     pub fn from_env(env: &Env) -> Result<Profile, ConfigError> {
         let text = |name: &str| env.text(name).map_err(|e| error::variable(name, &e));
         let cache_size = match text("ASOF_CACHE_SIZE")? {
-            Some(size) => Some(
-                size.parse::<Size>()
-                    .map_err(|e| error::variable("ASOF_CACHE_SIZE", &e))?,
-            ),
+            Some(size) => {
+                Some(size.parse::<Size>().map_err(|e| error::variable("ASOF_CACHE_SIZE", &e))?)
+            }
             None => None,
         };
         Ok(Profile {

@@ -53,10 +53,7 @@ fn a_whole_file() {
     let home = &config.profiles["home"];
     assert_eq!(home.repository.as_deref(), Some("s3://bucket/prefix"));
     assert_eq!(home.password_command.as_deref(), Some("pass show $asof"));
-    assert_eq!(
-        home.writer_key.as_deref(),
-        Some(Path::new("/home/me/web1.key"))
-    );
+    assert_eq!(home.writer_key.as_deref(), Some(Path::new("/home/me/web1.key")));
     assert_eq!(home.cache_dir.as_deref(), Some(Path::new("/cache/asof")));
     assert_eq!(home.cache_size, Some(Size(10 << 30)));
     assert_eq!(home.s3.path_style, Some(true));
@@ -64,15 +61,9 @@ fn a_whole_file() {
     assert_eq!(home.limits.upload, Some(Size(5 << 20)));
     let disk = &config.profiles["disk"];
     assert_eq!(disk.repository.as_deref(), Some("/conf/backups/repo"));
-    assert_eq!(
-        disk.password_file.as_deref(),
-        Some(Path::new("/conf/secret"))
-    );
+    assert_eq!(disk.password_file.as_deref(), Some(Path::new("/conf/secret")));
     let source = config.source("web1-etc").unwrap();
-    assert_eq!(
-        source.paths,
-        ["/etc", "/home/me", "/conf/data", "/srv/$x"].map(PathBuf::from)
-    );
+    assert_eq!(source.paths, ["/etc", "/home/me", "/conf/data", "/srv/$x"].map(PathBuf::from));
     assert_eq!(source.exclude, ["*.tmp"]);
     assert_eq!(source.exclude_file, [PathBuf::from("/cache/excludes")]);
     assert_eq!(source.exclude_if_present, [".nobackup", ".skip"]);
@@ -88,10 +79,7 @@ fn which_profile_is_used() {
     assert_eq!(config.profile(None, None).unwrap(), home);
     assert_eq!(config.profile(None, Some("other")).unwrap(), home);
     assert_eq!(config.profile(None, Some("web1-etc")).unwrap(), disk);
-    assert_eq!(
-        config.profile(Some("home"), Some("web1-etc")).unwrap(),
-        home
-    );
+    assert_eq!(config.profile(Some("home"), Some("web1-etc")).unwrap(), home);
     let error = config.profile(Some("hom"), None).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -101,26 +89,17 @@ fn which_profile_is_used() {
     assert_eq!(only.profile(None, None).unwrap(), only.profiles["x"]);
     let two = parse("[profiles.x]\n[profiles.y]").unwrap();
     assert_eq!(two.profile(None, None).unwrap(), Profile::default());
-    assert_eq!(
-        Config::default().profile(None, None).unwrap(),
-        Profile::default()
-    );
+    assert_eq!(Config::default().profile(None, None).unwrap(), Profile::default());
     assert!(Config::default().source("web").is_err());
 }
 
 #[test]
 fn option_beats_environment_beats_profile() {
-    let at = |r: &str| Profile {
-        repository: Some(r.to_owned()),
-        ..Profile::default()
-    };
+    let at = |r: &str| Profile { repository: Some(r.to_owned()), ..Profile::default() };
     let env = Env::of(&[("ASOF_REPOSITORY", "env"), ("ASOF_CACHE_SIZE", "1K")]);
     let env = || Profile::from_env(&env).unwrap();
-    let profile = Profile {
-        timezone: Some("UTC".to_owned()),
-        cache_size: Some(Size(1)),
-        ..at("profile")
-    };
+    let profile =
+        Profile { timezone: Some("UTC".to_owned()), cache_size: Some(Size(1)), ..at("profile") };
     let all = at("option").over(env()).over(profile.clone());
     assert_eq!(all.repository.as_deref(), Some("option"));
     assert_eq!(all.cache_size, Some(Size(1024)));
@@ -139,25 +118,12 @@ fn errors_name_file_line_and_key_and_what_was_probably_meant() {
     for (text, parts) in [
         (
             "\n\n[profiles.home]\nrepositry = 'x'",
-            &[
-                "/conf/asof.toml, line 4",
-                "`repositry`",
-                "did you mean `repository`?",
-            ][..],
+            &["/conf/asof.toml, line 4", "`repositry`", "did you mean `repository`?"][..],
         ),
-        (
-            "defaultprofile = 'x'",
-            &["line 1", "did you mean `default_profile`?"],
-        ),
+        ("defaultprofile = 'x'", &["line 1", "did you mean `default_profile`?"]),
         ("[profile.x]", &["line 1", "did you mean `profiles`?"]),
-        (
-            "[sources.a]\npaths = ['/a']\nexcludes = ['x']",
-            &["line 3", "did you mean `exclude`?"],
-        ),
-        (
-            "[profiles.x]\nwhatever = 1",
-            &["line 2", "`whatever`", "expected one of"],
-        ),
+        ("[sources.a]\npaths = ['/a']\nexcludes = ['x']", &["line 3", "did you mean `exclude`?"]),
+        ("[profiles.x]\nwhatever = 1", &["line 2", "`whatever`", "expected one of"]),
         (
             "[profiles.x]\ncache_size = 'big'",
             &["line 2", "`profiles.x.cache_size`", "`big` is not a size"],
@@ -167,14 +133,8 @@ fn errors_name_file_line_and_key_and_what_was_probably_meant() {
             "[profiles.x]\nrepository = 5",
             &["line 2", "`profiles.x.repository`", "expected a string"],
         ),
-        (
-            "[sources.a]\npaths = '/a'",
-            &["line 2", "`sources.a.paths`"],
-        ),
-        (
-            "[sources.a]\npaths = ['/a']\ntags = 7",
-            &["line 3", "a string or an array of strings"],
-        ),
+        ("[sources.a]\npaths = '/a'", &["line 2", "`sources.a.paths`"]),
+        ("[sources.a]\npaths = ['/a']\ntags = 7", &["line 3", "a string or an array of strings"]),
         (
             "[sources.a]\nkind = 'directroy'\npaths = ['/a']",
             &["line 2", "did you mean `directory`?"],
@@ -185,31 +145,16 @@ fn errors_name_file_line_and_key_and_what_was_probably_meant() {
         ("[sources.a]", &["`sources.a.paths` is missing"]),
         ("[sources.'a/b']\npaths = ['/']", &["cannot name a source"]),
         ("[sources.latest]\npaths = ['/']", &["cannot name a source"]),
-        (
-            "default_profile = 'x'",
-            &["no profile `x` in /conf/asof.toml"],
-        ),
-        (
-            "[sources.a]\npaths = ['/']\nprofile = 'x'",
-            &["no profile `x`"],
-        ),
-        (
-            "[profiles.x]\ntimezone = 'Mars'",
-            &["`profiles.x.timezone`", "Europe/Berlin"],
-        ),
+        ("default_profile = 'x'", &["no profile `x` in /conf/asof.toml"]),
+        ("[sources.a]\npaths = ['/']\nprofile = 'x'", &["no profile `x`"]),
+        ("[profiles.x]\ntimezone = 'Mars'", &["`profiles.x.timezone`", "Europe/Berlin"]),
         (
             "[profiles.x]\nwriter_key = '$NONE/k'",
             &["`profiles.x.writer_key`", "NONE, which is not set"],
         ),
-        (
-            "[profiles.x]\nwriter_key = '${NONE'",
-            &["`$` without a name"],
-        ),
+        ("[profiles.x]\nwriter_key = '${NONE'", &["`$` without a name"]),
         ("[profiles.x]\nwriter_key = 'a$'", &["`$` without a name"]),
-        (
-            "[profiles.x]\nwriter_key = '~you/k'",
-            &["begins with `~` and a name"],
-        ),
+        ("[profiles.x]\nwriter_key = '~you/k'", &["begins with `~` and a name"]),
         ("[profiles.x]\nwriter_key = ''", &["is empty"]),
     ] {
         let error = parse(text).unwrap_err();
@@ -234,10 +179,7 @@ fn where_the_file_is() {
     );
     assert_eq!(files(&[], false), paths(&[]));
     let env = Env::of(&[("ASOF_CONFIG", "/e")]);
-    assert_eq!(
-        named(Some(Path::new("/o")), &env),
-        Some(PathBuf::from("/o"))
-    );
+    assert_eq!(named(Some(Path::new("/o")), &env), Some(PathBuf::from("/o")));
     assert_eq!(named(None, &env), Some(PathBuf::from("/e")));
 }
 

@@ -15,12 +15,7 @@ impl Ask for Script {
     }
 }
 
-const NOWHERE: Places<'static> = Places {
-    file: None,
-    command: None,
-    env: None,
-    profile: None,
-};
+const NOWHERE: Places<'static> = Places { file: None, command: None, env: None, profile: None };
 
 fn find(
     places: &Places<'_>,
@@ -66,44 +61,18 @@ fn the_first_place_that_is_given_wins() {
         profile: Some(&profile),
     };
     assert_eq!(find(&places, Purpose::Open, &[]).unwrap(), "of-option");
-    let no_file = Places {
-        file: None,
-        ..places
-    };
-    assert_eq!(
-        find(&no_file, Purpose::Open, &[]).unwrap(),
-        "option command"
-    );
-    let rest = Places {
-        file: None,
-        command: None,
-        ..places
-    };
-    for (env, text) in [
-        (&all, "plain"),
-        (&two, "of-env"),
-        (&one, "env command"),
-        (&none, "of-profile"),
-    ] {
-        let now = Places {
-            env: Some(env),
-            ..rest
-        };
+    let no_file = Places { file: None, ..places };
+    assert_eq!(find(&no_file, Purpose::Open, &[]).unwrap(), "option command");
+    let rest = Places { file: None, command: None, ..places };
+    for (env, text) in
+        [(&all, "plain"), (&two, "of-env"), (&one, "env command"), (&none, "of-profile")]
+    {
+        let now = Places { env: Some(env), ..rest };
         assert_eq!(find(&now, Purpose::Open, &["typed"]).unwrap(), text);
     }
-    let command = Profile {
-        password_file: None,
-        ..profile.clone()
-    };
-    let now = Places {
-        env: Some(&none),
-        profile: Some(&command),
-        ..rest
-    };
-    assert_eq!(
-        find(&now, Purpose::Open, &["typed"]).unwrap(),
-        "profile command"
-    );
+    let command = Profile { password_file: None, ..profile.clone() };
+    let now = Places { env: Some(&none), profile: Some(&command), ..rest };
+    assert_eq!(find(&now, Purpose::Open, &["typed"]).unwrap(), "profile command");
     assert_eq!(find(&NOWHERE, Purpose::Open, &["typed"]).unwrap(), "typed");
 }
 
@@ -118,98 +87,55 @@ fn one_line_break_at_the_end_is_dropped_and_nothing_else() {
         ("", ""),
     ] {
         let command = format!("printf '{printed}'");
-        let places = Places {
-            command: Some(&command),
-            ..NOWHERE
-        };
+        let places = Places { command: Some(&command), ..NOWHERE };
         assert_eq!(find(&places, Purpose::Open, &[]).unwrap(), text);
     }
 }
 
 #[test]
 fn a_command_that_fails_is_told_with_what_it_said() {
-    let places = Places {
-        command: Some("echo secret; echo no such entry >&2; exit 7"),
-        ..NOWHERE
-    };
-    let error = find(&places, Purpose::Open, &["typed"])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("no such entry") && error.contains('7'),
-        "{error}"
-    );
-    let places = Places {
-        command: Some("printf '\\377'"),
-        ..NOWHERE
-    };
+    let places = Places { command: Some("echo secret; echo no such entry >&2; exit 7"), ..NOWHERE };
+    let error = find(&places, Purpose::Open, &["typed"]).unwrap_err().to_string();
+    assert!(error.contains("no such entry") && error.contains('7'), "{error}");
+    let places = Places { command: Some("printf '\\377'"), ..NOWHERE };
     let error = find(&places, Purpose::Open, &[]).unwrap_err();
     assert!(error.to_string().contains("not text"), "{error}");
-    let places = Places {
-        command: Some("head -c 70000 /dev/zero"),
-        ..NOWHERE
-    };
+    let places = Places { command: Some("head -c 70000 /dev/zero"), ..NOWHERE };
     let error = find(&places, Purpose::Open, &[]).unwrap_err();
     assert!(error.to_string().contains("64 KiB"), "{error}");
-    let places = Places {
-        command: Some("cat"),
-        ..NOWHERE
-    };
+    let places = Places { command: Some("cat"), ..NOWHERE };
     assert_eq!(find(&places, Purpose::Open, &[]).unwrap(), "");
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_named_and_nothing_else_is_tried() {
-    let places = Places {
-        file: Some(Path::new("/nonexistent/pw")),
-        ..NOWHERE
-    };
+    let places = Places { file: Some(Path::new("/nonexistent/pw")), ..NOWHERE };
     let error = find(&places, Purpose::Open, &["typed"]).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/pw"));
     assert_eq!(error.kind(), Kind::NotFound);
-    let places = Places {
-        file: Some(Path::new("/dev/zero")),
-        ..NOWHERE
-    };
+    let places = Places { file: Some(Path::new("/dev/zero")), ..NOWHERE };
     assert!(find(&places, Purpose::Open, &[]).is_err());
 }
 
 #[test]
 fn a_new_passphrase_is_asked_for_twice_and_is_not_empty() {
-    assert_eq!(
-        find(&NOWHERE, Purpose::New, &["a b", "a b"]).unwrap(),
-        "a b"
-    );
+    assert_eq!(find(&NOWHERE, Purpose::New, &["a b", "a b"]).unwrap(), "a b");
     let two = |answers: &[&'static str]| find(&NOWHERE, Purpose::New, answers).unwrap_err();
     assert!(matches!(two(&["a", "b"]), SecretError::Differ));
     assert!(matches!(two(&["", ""]), SecretError::Empty));
-    let places = Places {
-        command: Some("echo"),
-        ..NOWHERE
-    };
-    assert!(matches!(
-        find(&places, Purpose::New, &[]),
-        Err(SecretError::Empty)
-    ));
+    let places = Places { command: Some("echo"), ..NOWHERE };
+    assert!(matches!(find(&places, Purpose::New, &[]), Err(SecretError::Empty)));
     assert_eq!(find(&places, Purpose::Open, &[]).unwrap(), "");
     let mut script = Script(vec!["x"], Vec::new());
-    NOWHERE
-        .passphrase(Purpose::Open, "s3://b/p", &mut script)
-        .unwrap();
+    NOWHERE.passphrase(Purpose::Open, "s3://b/p", &mut script).unwrap();
     assert_eq!(script.1, ["Passphrase for s3://b/p: "]);
 }
 
 #[test]
 fn without_a_terminal_every_other_way_is_named() {
     let error = find(&NOWHERE, Purpose::Open, &[]).unwrap_err();
-    for way in [
-        "the test",
-        "--password-file",
-        "--password-command",
-        "profile",
-    ]
-    .iter()
-    .chain(&VARIABLES)
+    for way in
+        ["the test", "--password-file", "--password-command", "profile"].iter().chain(&VARIABLES)
     {
         assert!(error.to_string().contains(way), "{way}");
     }
@@ -217,8 +143,5 @@ fn without_a_terminal_every_other_way_is_named() {
 
 #[test]
 fn a_passphrase_is_never_shown() {
-    assert_eq!(
-        format!("{:?}", Passphrase::new("x".to_owned())),
-        "Passphrase(..)"
-    );
+    assert_eq!(format!("{:?}", Passphrase::new("x".to_owned())), "Passphrase(..)");
 }

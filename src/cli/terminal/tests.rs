@@ -28,12 +28,7 @@ fn what_is_shown_where() {
 #[test]
 fn plain_lines() {
     let none = Counters::default();
-    let some = Counters {
-        phase: "reading",
-        files: 1234,
-        bytes: 3 << 30,
-        ..none.clone()
-    };
+    let some = Counters { phase: "reading", files: 1234, bytes: 3 << 30, ..none.clone() };
     let all = Counters {
         files_expected: 5000,
         bytes_expected: 4 << 30,
@@ -41,19 +36,11 @@ fn plain_lines() {
         problems: 2,
         ..some.clone()
     };
-    let late = Counters {
-        bytes: 5 << 30,
-        problems: 1,
-        ..all.clone()
-    };
+    let late = Counters { bytes: 5 << 30, problems: 1, ..all.clone() };
     let s = Duration::from_secs;
     for (counters, rate, line) in [
         (&none, 0, "working: 0 files (1m 05s so far)"),
-        (
-            &some,
-            10 << 20,
-            "reading: 1,234 files, 3.0 GiB, 10.0 MiB/s (1m 05s so far)",
-        ),
+        (&some, 10 << 20, "reading: 1,234 files, 3.0 GiB, 10.0 MiB/s (1m 05s so far)"),
         (
             &all,
             10 << 20,
@@ -128,12 +115,7 @@ impl TermLike for Screen {
 
 fn out() -> (Arc<Out>, Page) {
     let stderr = Page::default();
-    let out = Out::to(
-        false,
-        false,
-        Box::new(Page::default()),
-        Box::new(stderr.clone()),
-    );
+    let out = Out::to(false, false, Box::new(Page::default()), Box::new(stderr.clone()));
     (Arc::new(out), stderr)
 }
 
@@ -155,11 +137,7 @@ fn plain_lines_come_until_the_watch_is_dropped() {
     watch.progress().enter("reading");
     wait_for(|| stderr.text().contains("reading: 0 files"));
     watch.progress().problem("/etc/shadow", "permission denied");
-    assert!(
-        stderr
-            .text()
-            .contains("asof: /etc/shadow: permission denied\n")
-    );
+    assert!(stderr.text().contains("asof: /etc/shadow: permission denied\n"));
     watch.finish();
     let text = stderr.text();
     std::thread::sleep(Duration::from_millis(20));

@@ -37,19 +37,14 @@ pub(crate) fn snapshot(source: &str) -> Snapshot {
         user: "u".into(),
         tags: vec!["t".into()],
         parent: None,
-        counts: Counts {
-            files: 3,
-            ..Counts::default()
-        },
+        counts: Counts { files: 3, ..Counts::default() },
         links: Links::Inline(vec![]),
         program: "asof".into(),
     }
 }
 
 fn every() -> Vec<Fact> {
-    let packs = Packs {
-        packs: vec![PackId([2; 32])],
-    };
+    let packs = Packs { packs: vec![PackId([2; 32])] };
     let pack = PackFact {
         id: PackId([5; 32]),
         kind: ChunkKind::Data,
@@ -62,10 +57,7 @@ fn every() -> Vec<Fact> {
         Fact::Snapshot(Box::new(snapshot("web"))),
         Fact::Pin(Pin::Chain(ChainId([1; 16]), 7)),
         Fact::Pin(Pin::Snapshot(SnapshotId([1; 16]))),
-        Fact::Forget(Forget {
-            snapshots: vec![SnapshotId([1; 16])],
-            reason: None,
-        }),
+        Fact::Forget(Forget { snapshots: vec![SnapshotId([1; 16])], reason: None }),
         Fact::Condemn(packs.clone()),
         Fact::Reprieve(packs.clone()),
         Fact::Deleted(packs),
@@ -78,10 +70,7 @@ fn every() -> Vec<Fact> {
             }],
             records: vec![RecordId([3; 32])],
         }),
-        Fact::Revoke(Revoke {
-            writer: WriterId([1; 32]),
-            from: UnixTime::EPOCH,
-        }),
+        Fact::Revoke(Revoke { writer: WriterId([1; 32]), from: UnixTime::EPOCH }),
         Fact::Grace(Grace { seconds: 5 }),
     ]
 }
@@ -113,10 +102,7 @@ fn a_stolen_writer_key_can_only_add_for_its_own_sources() {
         assert_eq!(may_publish(&writer, &fact), adds, "{}", fact.name());
         assert!(may_publish(&Signer::Owner, &fact));
     }
-    assert!(!may_publish(
-        &writer,
-        &Fact::Snapshot(Box::new(snapshot("db")))
-    ));
+    assert!(!may_publish(&writer, &Fact::Snapshot(Box::new(snapshot("db")))));
     assert!(!may_publish(&writer, &Fact::Unknown(77)));
 }
 
@@ -131,28 +117,9 @@ fn a_snapshot_that_would_mislead_is_refused() {
     for name in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(256)] {
         assert!(refused(snapshot(name)), "{name:?}");
     }
-    let group = LinkGroup {
-        id: LinkId {
-            device: 0,
-            inode: 1,
-        },
-        first: 1,
-        count: 2,
-    };
-    assert!(refused(Snapshot {
-        links: Links::Inline(vec![group, group]),
-        ..good.clone()
-    }));
-    assert!(refused(Snapshot {
-        links: Links::Nodes(vec![(group.id, 1)]),
-        ..good.clone()
-    }));
-    let named = Entry {
-        name: b"x".to_vec().into(),
-        ..good.root.clone()
-    };
-    assert!(refused(Snapshot {
-        root: named,
-        ..good
-    }));
+    let group = LinkGroup { id: LinkId { device: 0, inode: 1 }, first: 1, count: 2 };
+    assert!(refused(Snapshot { links: Links::Inline(vec![group, group]), ..good.clone() }));
+    assert!(refused(Snapshot { links: Links::Nodes(vec![(group.id, 1)]), ..good.clone() }));
+    let named = Entry { name: b"x".to_vec().into(), ..good.root.clone() };
+    assert!(refused(Snapshot { root: named, ..good }));
 }

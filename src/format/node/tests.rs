@@ -10,16 +10,10 @@ fn file(name: &str, size: u64, content: Option<Content>) -> Entry {
         ctime: UnixTime::new(1 << 40, 0),
         btime: None,
         size,
-        link: Some(LinkId {
-            device: 1,
-            inode: u64::MAX,
-        }),
+        link: Some(LinkId { device: 1, inode: u64::MAX }),
         target: None,
         device: None,
-        xattrs: vec![Xattr {
-            name: b"user.a".to_vec().into(),
-            value: vec![0, 255].into(),
-        }],
+        xattrs: vec![Xattr { name: b"user.a".to_vec().into(), value: vec![0, 255].into() }],
         sha256: Some(vec![1; 32].into()),
         content,
         subtree: None,
@@ -30,10 +24,7 @@ fn file(name: &str, size: u64, content: Option<Content>) -> Entry {
 
 fn leaf(entries: Vec<Entry>) -> Node {
     Node::Leaf(Leaf {
-        owners: vec![Owner {
-            user: Some("root".into()),
-            ..Owner::default()
-        }],
+        owners: vec![Owner { user: Some("root".into()), ..Owner::default() }],
         entries,
     })
 }
@@ -41,20 +32,9 @@ fn leaf(entries: Vec<Entry>) -> Node {
 #[test]
 fn every_kind_of_node_reads_back() {
     let refs = [ChunkId([1; 32]), ChunkId([2; 32])];
-    let extents = vec![
-        Extent {
-            length: 5,
-            chunk: Some(1),
-        },
-        Extent {
-            length: 1 << 40,
-            chunk: None,
-        },
-    ];
-    let id = LinkId {
-        device: 0,
-        inode: 9,
-    };
+    let extents =
+        vec![Extent { length: 5, chunk: Some(1) }, Extent { length: 1 << 40, chunk: None }];
+    let id = LinkId { device: 0, inode: 9 };
     for node in [
         leaf(vec![
             file("a", 2, Some(Content::Inline(vec![1, 2].into()))),
@@ -63,12 +43,7 @@ fn every_kind_of_node_reads_back() {
             file("d", 0, None),
             Entry {
                 kind: FileKind::Dir,
-                subtree: Some(Subtree {
-                    node: 0,
-                    entries: 3,
-                    bytes: 4,
-                    subdirs: 1,
-                }),
+                subtree: Some(Subtree { node: 0, entries: 3, bytes: 4, subdirs: 1 }),
                 ..file("e", 4096, None)
             },
             Entry {
@@ -76,11 +51,7 @@ fn every_kind_of_node_reads_back() {
                 target: Some(b"x".to_vec().into()),
                 ..file("f", 1, None)
             },
-            Entry {
-                kind: FileKind::CharDevice,
-                device: Some((1, 3)),
-                ..file("g", 0, None)
-            },
+            Entry { kind: FileKind::CharDevice, device: Some((1, 3)), ..file("g", 0, None) },
         ]),
         Node::Inner(vec![Child {
             first: b"a".to_vec().into(),
@@ -91,11 +62,7 @@ fn every_kind_of_node_reads_back() {
         }]),
         Node::Extents(extents),
         Node::ExtentTree(vec![ExtentChild { length: 5, node: 0 }]),
-        Node::Links(vec![LinkGroup {
-            id,
-            first: 1,
-            count: 2,
-        }]),
+        Node::Links(vec![LinkGroup { id, first: 1, count: 2 }]),
         Node::Statement(Statement {
             writer: crate::base::WriterId([1; 32]),
             certificate: None,
@@ -119,10 +86,7 @@ fn what_would_mislead_a_reader_is_refused() {
     let inline = |n: usize| Some(Content::Inline(vec![0; n].into()));
     let dir = |node| Entry {
         kind: FileKind::Dir,
-        subtree: Some(Subtree {
-            node,
-            ..Subtree::default()
-        }),
+        subtree: Some(Subtree { node, ..Subtree::default() }),
         ..file("d", 0, None)
     };
     for (why, entries) in [
@@ -134,87 +98,32 @@ fn what_would_mislead_a_reader_is_refused() {
         ("nul", vec![file("a\0", 0, None)]),
         ("size", vec![file("a", 3, inline(2))]),
         ("no content", vec![file("a", 3, None)]),
-        (
-            "owner",
-            vec![Entry {
-                owner: 1,
-                ..file("a", 0, None)
-            }],
-        ),
-        (
-            "mode",
-            vec![Entry {
-                mode: 0o10000,
-                ..file("a", 0, None)
-            }],
-        ),
+        ("owner", vec![Entry { owner: 1, ..file("a", 0, None) }]),
+        ("mode", vec![Entry { mode: 0o10000, ..file("a", 0, None) }]),
         (
             "chunk",
-            vec![file(
-                "a",
-                5,
-                Some(Content::Extents(vec![Extent {
-                    length: 5,
-                    chunk: Some(1),
-                }])),
-            )],
+            vec![file("a", 5, Some(Content::Extents(vec![Extent { length: 5, chunk: Some(1) }])))],
         ),
         (
             "empty extent",
-            vec![file(
-                "a",
-                0,
-                Some(Content::Extents(vec![Extent {
-                    length: 0,
-                    chunk: None,
-                }])),
-            )],
+            vec![file("a", 0, Some(Content::Extents(vec![Extent { length: 0, chunk: None }])))],
         ),
         ("node", vec![dir(1)]),
-        (
-            "dir without tree",
-            vec![Entry {
-                subtree: None,
-                ..dir(0)
-            }],
-        ),
-        (
-            "file with tree",
-            vec![Entry {
-                kind: FileKind::File,
-                ..dir(0)
-            }],
-        ),
-        (
-            "link without target",
-            vec![Entry {
-                kind: FileKind::Symlink,
-                ..file("a", 0, None)
-            }],
-        ),
+        ("dir without tree", vec![Entry { subtree: None, ..dir(0) }]),
+        ("file with tree", vec![Entry { kind: FileKind::File, ..dir(0) }]),
+        ("link without target", vec![Entry { kind: FileKind::Symlink, ..file("a", 0, None) }]),
         (
             "nanoseconds",
-            vec![Entry {
-                mtime: UnixTime::new(0, 1_000_000_000),
-                ..file("a", 0, None)
-            }],
+            vec![Entry { mtime: UnixTime::new(0, 1_000_000_000), ..file("a", 0, None) }],
         ),
-        (
-            "sha",
-            vec![Entry {
-                sha256: Some(vec![1; 31].into()),
-                ..file("a", 0, None)
-            }],
-        ),
+        ("sha", vec![Entry { sha256: Some(vec![1; 31].into()), ..file("a", 0, None) }]),
     ] {
         let bytes = leaf(entries).encode(&[ChunkId([1; 32])]);
         assert!(Node::decode(&bytes).is_err(), "{why}");
     }
     assert!(Node::decode(&Node::Inner(vec![]).encode(&[])).is_err());
     assert_eq!(
-        Node::decode(&item::encode(&[], 99, &[0]))
-            .unwrap_err()
-            .kind(),
+        Node::decode(&item::encode(&[], 99, &[0])).unwrap_err().kind(),
         crate::base::Kind::Future
     );
 }

@@ -93,27 +93,17 @@ impl Ahead {
             return;
         }
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let stream = streams.get_or_insert_mut(name, || Stream {
-            next: 0,
-            asked: 0,
-            window: 1,
-        });
+        let stream = streams.get_or_insert_mut(name, || Stream { next: 0, asked: 0, window: 1 });
         let here = offset.max(end.saturating_sub(1));
         let last = extents.partition_point(|&(at, _)| at <= here);
         let in_order =
             offset <= stream.next && end >= stream.next || offset.abs_diff(stream.next) <= 1 << 20;
         if !in_order {
-            *stream = Stream {
-                next: end,
-                asked: 0,
-                window: 1,
-            };
+            *stream = Stream { next: end, asked: 0, window: 1 };
             return;
         }
         stream.next = stream.next.max(end);
-        let asked = usize::try_from(stream.asked)
-            .unwrap_or(usize::MAX)
-            .max(last);
+        let asked = usize::try_from(stream.asked).unwrap_or(usize::MAX).max(last);
         // Ask again when half of what was asked for is used up.
         if asked > last + stream.window / 2 {
             return;
@@ -122,10 +112,7 @@ impl Ahead {
         if asked >= upto {
             return;
         }
-        let wanted = extents[asked..upto]
-            .iter()
-            .filter_map(|(_, chunk)| *chunk)
-            .collect();
+        let wanted = extents[asked..upto].iter().filter_map(|(_, chunk)| *chunk).collect();
         stream.asked = upto as u64;
         stream.window = (stream.window * 2).min(WINDOW_MAX);
         drop(streams);

@@ -29,16 +29,11 @@ impl List {
         &self,
         offset: u64,
     ) -> impl Iterator<Item = (u64, u64, Option<ChunkId>)> + '_ {
-        let first = self
-            .extents
-            .partition_point(|&(at, _)| self.start + at <= offset);
+        let first = self.extents.partition_point(|&(at, _)| self.start + at <= offset);
         let first = first.saturating_sub(1);
         (first..self.extents.len()).map(move |i| {
             let (at, chunk) = self.extents[i];
-            let end = self
-                .extents
-                .get(i + 1)
-                .map_or(self.end, |&(next, _)| self.start + next);
+            let end = self.extents.get(i + 1).map_or(self.end, |&(next, _)| self.start + next);
             (self.start + at, end, chunk)
         })
     }
@@ -52,9 +47,7 @@ impl Reader {
     /// Those of [`Reader::chunk`].
     pub fn read(&self, content: &FileContent, offset: u64, length: usize) -> Result<Bytes> {
         let chunk = |id: &ChunkId| self.chunk(ChunkKind::Data, id);
-        self.read_with(content, offset, length, &chunk, &|content, at| {
-            self.list(content, at)
-        })
+        self.read_with(content, offset, length, &chunk, &|content, at| self.list(content, at))
     }
 
     /// The same if all of it is in memory.
@@ -65,10 +58,8 @@ impl Reader {
         length: usize,
     ) -> Option<Bytes> {
         let absent = |id: &ChunkId| Error::ChunkMissing { chunk: *id };
-        let chunk = |id: &ChunkId| {
-            self.chunk_in_memory(ChunkKind::Data, id)
-                .ok_or_else(|| absent(id))
-        };
+        let chunk =
+            |id: &ChunkId| self.chunk_in_memory(ChunkKind::Data, id).ok_or_else(|| absent(id));
         let list = |content: &FileContent, at: u64| match content {
             FileContent::Tree(id, _) => Err(absent(id)),
             _ => self.list(content, at),
@@ -159,17 +150,13 @@ impl Reader {
     /// The list of extents that holds `offset`.
     pub(super) fn list(&self, content: &FileContent, offset: u64) -> Result<List> {
         match content {
-            FileContent::Extents(extents, size) => Ok(List {
-                start: 0,
-                end: *size,
-                extents: Arc::clone(extents),
-            }),
+            FileContent::Extents(extents, size) => {
+                Ok(List { start: 0, end: *size, extents: Arc::clone(extents) })
+            }
             FileContent::Tree(root, size) => self.descend(*root, offset, *size),
-            FileContent::Empty | FileContent::Inline(_) => Ok(List {
-                start: 0,
-                end: 0,
-                extents: Arc::default(),
-            }),
+            FileContent::Empty | FileContent::Inline(_) => {
+                Ok(List { start: 0, end: 0, extents: Arc::default() })
+            }
         }
     }
 
@@ -188,16 +175,11 @@ impl Reader {
                         Some(extents) => extents,
                         None => {
                             let extents = place(list, &loaded.refs);
-                            self.lists
-                                .put(id, Arc::clone(&extents), 64 + 48 * extents.len());
+                            self.lists.put(id, Arc::clone(&extents), 64 + 48 * extents.len());
                             extents
                         }
                     };
-                    return Ok(List {
-                        start,
-                        end,
-                        extents,
-                    });
+                    return Ok(List { start, end, extents });
                 }
                 Node::ExtentTree(children) => {
                     let child = child_at(children, start, offset);
@@ -210,10 +192,7 @@ impl Reader {
                 _ => return Err(contradiction("it is no list of extents")),
             }
         }
-        Err(Error::Tree {
-            chunk: root,
-            why: "its lists nest too deep",
-        })
+        Err(Error::Tree { chunk: root, why: "its lists nest too deep" })
     }
 }
 
@@ -233,12 +212,7 @@ fn place(extents: &[Extent], refs: &[ChunkId]) -> Placed {
         .map(|extent| {
             let start = at;
             at += extent.length;
-            (
-                start,
-                extent
-                    .chunk
-                    .and_then(|place| refs.get(place as usize).copied()),
-            )
+            (start, extent.chunk.and_then(|place| refs.get(place as usize).copied()))
         })
         .collect()
 }

@@ -41,24 +41,12 @@ impl PackInfo {
             (_, None) => None,
             (Some(wrapped), Some(_)) => {
                 let key = keys.unwrap_pack_key(row.id, wrapped);
-                Some(
-                    key.ok_or_else(|| corrupt("its key does not open"))?
-                        .sealer(),
-                )
+                Some(key.ok_or_else(|| corrupt("its key does not open"))?.sealer())
             }
             (None, Some(_)) => return Err(corrupt("it has no key")),
         };
-        let kind = if row.kind == 1 {
-            ChunkKind::Node
-        } else {
-            ChunkKind::Data
-        };
-        Ok(PackInfo {
-            id: row.id,
-            kind,
-            directory,
-            sealer,
-        })
+        let kind = if row.kind == 1 { ChunkKind::Node } else { ChunkKind::Data };
+        Ok(PackInfo { id: row.id, kind, directory, sealer })
     }
 
     /// How many bytes of the pack a run of frames covers.
@@ -69,10 +57,7 @@ impl PackInfo {
 
     fn range(&self, frames: Range<usize>) -> Range<u64> {
         let all = &self.directory.frames;
-        match (
-            all.get(frames.start),
-            frames.end.checked_sub(1).and_then(|last| all.get(last)),
-        ) {
+        match (all.get(frames.start), frames.end.checked_sub(1).and_then(|last| all.get(last))) {
             (Some(first), Some(last)) => first.offset..last.offset + u64::from(last.sealed_len),
             _ => 0..0,
         }
@@ -219,16 +204,12 @@ impl Frames {
                 self.drop_frame(pack, at);
                 sealed[place] = None;
             }
-            let missing = sealed[place..]
-                .iter()
-                .take_while(|bytes| bytes.is_none())
-                .count();
+            let missing = sealed[place..].iter().take_while(|bytes| bytes.is_none()).count();
             let range = pack.range(at..at + missing);
             let base = range.start;
             let bytes = self.store.get_range(&names::pack(pack.id), range)?;
             self.fetches.fetch_add(1, Ordering::Relaxed);
-            self.fetched_bytes
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             for number in at..at + missing {
                 let frame = &pack.directory.frames[number];
                 let from = usize::try_from(frame.offset - base).unwrap_or(usize::MAX);
@@ -251,14 +232,7 @@ impl Frames {
     fn open(&self, pack: &PackInfo, number: usize, sealed: &[u8]) -> Result<Arc<PlainFrame>> {
         let frame = &pack.directory.frames[number];
         let at = key(pack, number);
-        let bytes = open_frame(
-            pack.id,
-            pack.kind,
-            pack.sealer.as_ref(),
-            at.1,
-            frame,
-            sealed,
-        )?;
+        let bytes = open_frame(pack.id, pack.kind, pack.sealer.as_ref(), at.1, frame, sealed)?;
         let weight = bytes.len() + 512;
         let plain = Arc::new(PlainFrame {
             bytes: bytes.into(),
@@ -300,10 +274,7 @@ impl Flight {
     fn wait(&self) {
         let mut landed = lock(&self.landed);
         while !*landed {
-            landed = self
-                .changed
-                .wait(landed)
-                .unwrap_or_else(PoisonError::into_inner);
+            landed = self.changed.wait(landed).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -19,9 +19,7 @@ fn berlin() -> Zone {
 }
 
 fn at(text: &str) -> UnixTime {
-    TimeSpec::parse(text, &Zone::utc(), UnixTime::EPOCH)
-        .unwrap()
-        .instant
+    TimeSpec::parse(text, &Zone::utc(), UnixTime::EPOCH).unwrap().instant
 }
 
 #[test]
@@ -49,20 +47,12 @@ fn ties_go_by_receipt_and_then_by_id_and_an_unknown_receipt_is_last() {
 #[test]
 fn a_source_is_absent_before_its_first_snapshot() {
     let lines = Timelines::new([head("a", 1, 10, None), head("b", 2, 20, None)]);
-    let names = |s| {
-        lines
-            .view(UnixTime::new(s, 0))
-            .map(|h| h.source.as_str())
-            .collect::<Vec<_>>()
-    };
+    let names = |s| lines.view(UnixTime::new(s, 0)).map(|h| h.source.as_str()).collect::<Vec<_>>();
     assert_eq!(names(9), [""; 0]);
     assert_eq!(names(10), ["a"]);
     assert_eq!(names(20), ["a", "b"]);
     assert_eq!(lines.canonical(UnixTime::new(9, 999_999_999)), None);
-    assert_eq!(
-        lines.canonical(UnixTime::new(19, 0)),
-        Some(UnixTime::new(10, 0))
-    );
+    assert_eq!(lines.canonical(UnixTime::new(19, 0)), Some(UnixTime::new(10, 0)));
     assert_eq!(lines.newest("c", UnixTime::new(20, 0)), None);
     assert_eq!(Timelines::default().canonical(UnixTime::new(0, 0)), None);
 }
@@ -107,27 +97,14 @@ fn snapshots_of_one_instant_have_names_of_their_own() {
     let lines = Timelines::new([head("a", 0xb, 10, None), head("a", 0xa, 10, None)]);
     assert_eq!(
         lines.snapshot_names("a"),
-        [
-            format!("1970-01-01T00-00-10Z~{}", "0a".repeat(16)),
-            "1970-01-01T00-00-10Z".to_owned(),
-        ]
+        [format!("1970-01-01T00-00-10Z~{}", "0a".repeat(16)), "1970-01-01T00-00-10Z".to_owned(),]
     );
 }
 
 /// Few sources, instants close together, so that ties and collisions are common.
 fn heads() -> impl Strategy<Value = Vec<Head>> {
-    let instant = || {
-        (
-            0_i64..4,
-            prop_oneof![0_u32..4, Just(999_999_999), Just(1_000_000)],
-        )
-    };
-    let head = (
-        0_u8..3,
-        any::<u8>(),
-        instant(),
-        proptest::option::of(instant()),
-    );
+    let instant = || (0_i64..4, prop_oneof![0_u32..4, Just(999_999_999), Just(1_000_000)]);
+    let head = (0_u8..3, any::<u8>(), instant(), proptest::option::of(instant()));
     proptest::collection::vec(head, 0..20).prop_map(|heads| {
         heads
             .into_iter()

@@ -101,12 +101,7 @@ impl Clock {
     /// The first and the last nanosecond of the unit, as clocks show them; or what is
     /// wrong with the fields. Second 60 is shown as the end of second 59.
     pub(super) fn ends(&self) -> Result<(Time, Time), String> {
-        let Clock {
-            hour,
-            minute,
-            second,
-            fraction,
-        } = *self;
+        let Clock { hour, minute, second, fraction } = *self;
         let wrong = |what: &str, n: i8| format!("there is no {what} {n:02}");
         if !(0..24).contains(&hour) {
             return Err(wrong("hour", hour));
@@ -127,10 +122,7 @@ impl Clock {
             let second = second.unwrap_or(rest).min(59);
             Time::new(hour, minute.unwrap_or(rest), second, nanos).map_err(|e| e.to_string())
         };
-        Ok((
-            time(minute, second, from, 0)?,
-            time(minute, second, to, 59)?,
-        ))
+        Ok((time(minute, second, from, 0)?, time(minute, second, to, 59)?))
     }
 }
 
@@ -165,13 +157,8 @@ pub(super) fn unix(text: &str) -> Option<Option<UnixTime>> {
     if !at.0.is_empty() {
         return None;
     }
-    let seconds = std::str::from_utf8(whole)
-        .ok()
-        .and_then(|w| w.parse::<i64>().ok());
-    let f = fraction.unwrap_or(Fraction {
-        nanos: 0,
-        unit: 1_000_000_000,
-    });
+    let seconds = std::str::from_utf8(whole).ok().and_then(|w| w.parse::<i64>().ok());
+    let f = fraction.unwrap_or(Fraction { nanos: 0, unit: 1_000_000_000 });
     Some(seconds.map(|s| {
         let (seconds, first) = match (negative, f.nanos) {
             (false, n) => (s, n),
@@ -217,12 +204,7 @@ impl<'a> Cursor<'a> {
 
     /// Takes a time of day, and says whether hyphens separate it.
     fn clock(&mut self) -> Option<(Clock, bool)> {
-        let mut clock = Clock {
-            hour: self.two()?,
-            minute: None,
-            second: None,
-            fraction: None,
-        };
+        let mut clock = Clock { hour: self.two()?, minute: None, second: None, fraction: None };
         let Some(sep) = self.take(b":-") else {
             return Some((clock, false));
         };
@@ -270,11 +252,7 @@ impl<'a> Cursor<'a> {
             return None;
         }
         let seconds = i32::try_from(hours * 3600 + minutes.unwrap_or(0) * 60).ok()?;
-        Some(Some(Suffix::Offset(if sign == b'-' {
-            -seconds
-        } else {
-            seconds
-        })))
+        Some(Some(Suffix::Offset(if sign == b'-' { -seconds } else { seconds })))
     }
 
     /// Takes a zone in brackets if one comes next.
@@ -295,7 +273,5 @@ fn number(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || digits.len() > 9 {
         return None;
     }
-    digits.iter().try_fold(0_u32, |n, b| {
-        b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0'))
-    })
+    digits.iter().try_fold(0_u32, |n, b| b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0')))
 }

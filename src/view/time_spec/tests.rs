@@ -75,19 +75,10 @@ fn a_coarser_time_means_the_last_instant_of_its_unit() {
             ("2026-11-20T10:15:03.0", "2026-11-20T10:15:03.099999999Z"),
             ("2026-11-20T10:15:03.12", "2026-11-20T10:15:03.129999999Z"),
             ("2026-11-20T10:15:03.123", "2026-11-20T10:15:03.123999999Z"),
-            (
-                "2026-11-20T10:15:03.12345678",
-                "2026-11-20T10:15:03.123456789Z",
-            ),
+            ("2026-11-20T10:15:03.12345678", "2026-11-20T10:15:03.123456789Z"),
             ("2026-11-20T10:15:03.000000000", "2026-11-20T10:15:03Z"),
-            (
-                "2026-11-20T10:15:03.123456789",
-                "2026-11-20T10:15:03.123456789Z",
-            ),
-            (
-                "2026-11-20T10:15:03.1234567899999",
-                "2026-11-20T10:15:03.123456789Z",
-            ),
+            ("2026-11-20T10:15:03.123456789", "2026-11-20T10:15:03.123456789Z"),
+            ("2026-11-20T10:15:03.1234567899999", "2026-11-20T10:15:03.123456789Z"),
             ("1969-12-31", "1969-12-31T23:59:59.999999999Z"),
             ("1969-12-31T23:59:59.5", "1969-12-31T23:59:59.599999999Z"),
         ],
@@ -124,11 +115,7 @@ fn the_same_time_in_every_spelling() {
         "2026-11-20T10:15:03+01:00[+01:00]",
     ] {
         let read = parse(text, &berlin()).unwrap_or_else(|e| panic!("{text}: {e}"));
-        assert_eq!(
-            read.instant,
-            utc("2026-11-20T09:15:03.999999999Z"),
-            "{text}"
-        );
+        assert_eq!(read.instant, utc("2026-11-20T09:15:03.999999999Z"), "{text}");
         assert!(!read.moves);
     }
 }
@@ -151,10 +138,7 @@ fn dates_and_coarse_times_in_a_zone_that_is_named() {
             ("2026-11-20T10+05:30", "2026-11-20T05:29:59.999999999Z"),
             ("2026-11-20T10:15-02:00", "2026-11-20T12:15:59.999999999Z"),
             ("2026-11-20T10-15+02-00", "2026-11-20T08:15:59.999999999Z"),
-            (
-                "2026-07-20T10:15[local]",
-                &utc_of_local("2026-07-20T10:15:59.999999999"),
-            ),
+            ("2026-07-20T10:15[local]", &utc_of_local("2026-07-20T10:15:59.999999999")),
         ],
     );
 }
@@ -225,20 +209,12 @@ fn seconds_since_1970() {
 #[test]
 fn the_first_and_the_last_instant_there_is() {
     let last = UnixTime::new(253_402_300_799, 999_999_999);
-    for text in [
-        "9999",
-        "9999-12",
-        "9999-12-31",
-        "9999-12-31T23:59:59.999999999Z",
-    ] {
+    for text in ["9999", "9999-12", "9999-12-31", "9999-12-31T23:59:59.999999999Z"] {
         assert_eq!(parse(text, &Zone::utc()).unwrap().instant, last, "{text}");
     }
     let first = parse("0001-01-01T00:00:00.000000000Z", &Zone::utc()).unwrap();
     assert_eq!(first.instant, UnixTime::new(-62_135_596_800, 0));
-    assert_eq!(
-        parse("0001-01-01", &Zone::utc()).unwrap().instant.seconds,
-        -62_135_510_401
-    );
+    assert_eq!(parse("0001-01-01", &Zone::utc()).unwrap().instant.seconds, -62_135_510_401);
     for text in [
         "0000",
         "0000-01-01",
@@ -253,10 +229,7 @@ fn the_first_and_the_last_instant_there_is() {
         "9999y-ago",
     ] {
         let error = parse(text, &Zone::utc()).unwrap_err();
-        assert!(
-            matches!(error, TimeError::OutOfRange { .. }),
-            "{text}: {error:?}"
-        );
+        assert!(matches!(error, TimeError::OutOfRange { .. }), "{text}: {error:?}");
     }
     // The present may be outside the calendar on a machine with a broken clock.
     let broken = UnixTime::new(i64::MAX, 0);
@@ -279,12 +252,9 @@ fn a_skipped_time_is_an_error_and_its_remedies_work() {
             ("2026-03-29T02:30+01:00", "2026-03-29T01:30:59.999999999Z"),
         ],
     );
-    for text in [
-        "2026-03-29T02",
-        "2026-03-29T02:00",
-        "2026-03-29 02:30",
-        "2026-03-29T02-59-59.999999999",
-    ] {
+    for text in
+        ["2026-03-29T02", "2026-03-29T02:00", "2026-03-29 02:30", "2026-03-29T02-59-59.999999999"]
+    {
         let error = parse(text, &berlin()).unwrap_err();
         let TimeError::Skipped { before, after, .. } = &error else {
             panic!("{text}: {error}");
@@ -315,14 +285,8 @@ fn a_time_that_happened_twice_is_an_error_and_its_remedies_work() {
             panic!("{text}: {error}");
         };
         let (earlier, later) = (parse(earlier, &berlin()), parse(later, &berlin()));
-        assert_eq!(
-            earlier.unwrap().instant,
-            utc("2026-10-25T00:59:59.999999999Z")
-        );
-        assert_eq!(
-            later.unwrap().instant,
-            utc("2026-10-25T01:59:59.999999999Z")
-        );
+        assert_eq!(earlier.unwrap().instant, utc("2026-10-25T00:59:59.999999999Z"));
+        assert_eq!(later.unwrap().instant, utc("2026-10-25T01:59:59.999999999Z"));
     }
 }
 
@@ -357,10 +321,7 @@ fn days_end_when_they_end_whatever_clocks_do_at_midnight() {
     );
     for text in ["2026-04-05T23:30", "2026-04-06T00:29"] {
         let error = parse(text, &over_midnight()).unwrap_err();
-        assert!(
-            matches!(error, TimeError::Skipped { .. }),
-            "{text}: {error}"
-        );
+        assert!(matches!(error, TimeError::Skipped { .. }), "{text}: {error}");
     }
     check(
         &lord_howe(),
@@ -380,10 +341,7 @@ fn a_day_that_a_zone_skipped_is_an_error() {
     let Ok(apia) = Zone::parse("Pacific/Apia") else {
         return;
     };
-    assert!(matches!(
-        parse("2011-12-30", &apia),
-        Err(TimeError::Skipped { .. })
-    ));
+    assert!(matches!(parse("2011-12-30", &apia), Err(TimeError::Skipped { .. })));
     check(
         &apia,
         &[
@@ -401,22 +359,12 @@ fn second_60_where_it_can_be() {
             ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.999999999Z"),
             ("2016-12-31T23:59:60.5Z", "2016-12-31T23:59:59.999999999Z"),
             ("2017-01-01T00:59:60", "2016-12-31T23:59:59.999999999Z"),
-            (
-                "2017-01-01T05-29-60+05-30",
-                "2016-12-31T23:59:59.999999999Z",
-            ),
+            ("2017-01-01T05-29-60+05-30", "2016-12-31T23:59:59.999999999Z"),
         ],
     );
-    for text in [
-        "2016-12-31T23:59:60",
-        "2016-12-31T23:58:60Z",
-        "2016-12-31T22:59:60Z",
-    ] {
+    for text in ["2016-12-31T23:59:60", "2016-12-31T23:58:60Z", "2016-12-31T22:59:60Z"] {
         let error = parse(text, &berlin()).unwrap_err();
-        assert!(
-            matches!(error, TimeError::Impossible { .. }),
-            "{text}: {error}"
-        );
+        assert!(matches!(error, TimeError::Impossible { .. }), "{text}: {error}");
     }
 }
 
@@ -434,10 +382,7 @@ fn times_that_no_calendar_has() {
         ("2026-11-20T10:60", "no minute 60"),
         ("2026-11-20T10:15:61", "no second 61"),
         ("2026-11-20T10:15:03+02:00[+01:00]", "was at +01:00 then"),
-        (
-            "2026-11-20T10:15[Mars/Olympus]",
-            "no time zone `Mars/Olympus`",
-        ),
+        ("2026-11-20T10:15[Mars/Olympus]", "no time zone `Mars/Olympus`"),
         ("2026-11-20T10:15[../../etc/passwd]", "no time zone"),
         ("2026-11-20T10:15[]", "no time zone"),
     ] {
@@ -532,10 +477,7 @@ fn what_is_not_a_time_is_told_the_forms() {
         &long,
     ] {
         let error = parse(text, &berlin()).unwrap_err();
-        assert!(
-            matches!(error, TimeError::NotATime { .. }),
-            "{text:?}: {error:?}"
-        );
+        assert!(matches!(error, TimeError::NotATime { .. }), "{text:?}: {error:?}");
         assert!(error.to_string().contains("2026-11-20T10:15"));
         assert!(error.to_string().len() < 600);
     }
@@ -543,35 +485,20 @@ fn what_is_not_a_time_is_told_the_forms() {
 
 #[test]
 fn zones_by_name_offset_and_word() {
-    for (text, name) in [
-        ("UTC", "UTC"),
-        ("Z", "UTC"),
-        ("+01:00", "+01:00"),
-        ("-0330", "-03:30"),
-        ("+00:00", "UTC"),
-    ] {
+    for (text, name) in
+        [("UTC", "UTC"), ("Z", "UTC"), ("+01:00", "+01:00"), ("-0330", "-03:30"), ("+00:00", "UTC")]
+    {
         assert_eq!(Zone::parse(text).unwrap().name(), name);
     }
-    for text in [
-        "",
-        "Berlin",
-        "+1",
-        "CET-1",
-        "+01:00x",
-        "/etc/localtime",
-        "..",
-        "\0",
-    ] {
+    for text in ["", "Berlin", "+1", "CET-1", "+01:00x", "/etc/localtime", "..", "\0"] {
         let error = Zone::parse(text).unwrap_err();
         assert!(matches!(error, TimeError::UnknownZone { .. }), "{text:?}");
     }
 }
 
 fn any_instant() -> impl Strategy<Value = UnixTime> {
-    let seconds = prop_oneof![
-        -62_135_596_800_i64..=253_402_300_799,
-        1_763_000_000_i64..1_763_000_100,
-    ];
+    let seconds =
+        prop_oneof![-62_135_596_800_i64..=253_402_300_799, 1_763_000_000_i64..1_763_000_100,];
     let nanos = prop_oneof![
         0_u32..1_000_000_000,
         Just(0),
