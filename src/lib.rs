@@ -8,7 +8,7 @@
 //! 5  ops    mount
 //! 4  view
 //! 3  repo
-//! 2  store  index  cache  source
+//! 2  store  index  cache  source  target
 //! 1  codec  format
 //! 0  base
 //! ```
@@ -17,4 +17,6 @@
 //! `docs/ARCHITECTURE.md`; the bytes are in `docs/FORMAT.md`.
 
 pub mod base;
+pub mod source;
 pub mod store;
+pub mod target;
