@@ -18,9 +18,9 @@ use crate::base::Kind;
 
 pub mod meta;
 mod mounts;
+mod names;
 pub mod owners;
 pub mod path;
-mod names;
 mod place;
 pub mod reader;
 pub mod roots;
@@ -84,4 +84,3 @@ impl Error {
         }
     }
 }
-

@@ -86,11 +86,8 @@ impl Target {
     ///
     /// If it is not a directory, or cannot be made or opened.
     pub fn open(dir: &Path) -> Result<Target, Error> {
-        let failed = |source| Error {
-            action: "restore into",
-            path: dir.display().to_string(),
-            source,
-        };
+        let failed =
+            |source| Error { action: "restore into", path: dir.display().to_string(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| failed(e.into()))?;

@@ -98,7 +98,6 @@ pub fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,7 +153,8 @@ impl FileReader<'_> {
             Some(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => ReadError::Replaced { path: path() },
             _ => ReadError::Open { path: path(), source },
         })?;
-        let meta = stat_fd(fd.as_fd()).map_err(|source| ReadError::Open { path: path(), source })?;
+        let meta =
+            stat_fd(fd.as_fd()).map_err(|source| ReadError::Open { path: path(), source })?;
         if !meta.is_same_file(place.meta()) || meta.kind != FileKind::File {
             return Err(ReadError::Replaced { path: path() });
         }
@@ -252,3 +253,6 @@ impl FileReader<'_> {
         ReadError::Read { path: shown(&self.place.path()), offset, source: errno.into() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::source::Error;
 use crate::source::meta::{FileKind, Meta, stat_fd};
 use crate::source::path::{absolute, names, open};
-use crate::source::Error;
 
 /// The number of a node of [`Roots`].
 pub(crate) type Node = usize;

@@ -192,11 +192,8 @@ struct Lines {
 
 impl Lines {
     fn add(&mut self, pattern: &str, place: impl Fn() -> String) -> Result<(), Error> {
-        let refused = |reason: String| Error::Pattern {
-            pattern: pattern.to_owned(),
-            place: place(),
-            reason,
-        };
+        let refused =
+            |reason: String| Error::Pattern { pattern: pattern.to_owned(), place: place(), reason };
         let plain = pattern.strip_prefix('!').unwrap_or(pattern).trim_end();
         if plain.is_empty() && pattern.starts_with('!') || plain == "/" {
             return Err(refused("it matches nothing".to_owned()));
@@ -205,7 +202,11 @@ impl Lines {
         if self.open.as_ref().is_none_or(|(a, _)| *a != anchor) {
             self.close()?;
         }
-        let (_, builder) = self.open.get_or_insert_with(|| (anchor, GitignoreBuilder::new("/")));
+        let (_, builder) = self.open.get_or_insert_with(|| {
+            let mut builder = GitignoreBuilder::new("/");
+            builder.allow_unclosed_class(false);
+            (anchor, builder)
+        });
         match builder.add_line(None, pattern) {
             Ok(_) => Ok(()),
             Err(ignore::Error::Glob { err, .. }) => Err(refused(err)),

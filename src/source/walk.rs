@@ -157,7 +157,9 @@ impl<V: Visitor> Walk<'_, V> {
 
     /// Does the next thing; `false` when there is none.
     fn step(&mut self) -> Result<bool, V::Error> {
-        let Some(frame) = self.stack.last_mut() else { return Ok(false) };
+        let Some(frame) = self.stack.last_mut() else {
+            return Ok(false);
+        };
         let Some(name) = frame.names.get(frame.next) else {
             self.ascend()?;
             return Ok(true);
@@ -166,7 +168,9 @@ impl<V: Visitor> Walk<'_, V> {
         self.path.truncate(frame.path_len);
         push(&mut self.path, name);
         let name = &self.path[self.path.len() - name.len()..];
-        let Some(fd) = frame.fd.clone() else { return Ok(true) };
+        let Some(fd) = frame.fd.clone() else {
+            return Ok(true);
+        };
         let node = frame.node.and_then(|node| self.roots.child(node, name));
 
         let stat = match node {
@@ -174,9 +178,8 @@ impl<V: Visitor> Walk<'_, V> {
             Some(node) => stat_wanted(fd.as_fd(), name, self.roots.has_children(node)),
         };
         let patterns = self.rules.has_patterns() && frame.scope.whole;
-        let excludes = |is_dir| {
-            patterns && self.rules.excludes(&self.path, frame.scope.below, is_dir)
-        };
+        let excludes =
+            |is_dir| patterns && self.rules.excludes(&self.path, frame.scope.below, is_dir);
         let (meta, followed) = match stat {
             Ok(found) => found,
             // What is left out may be as unreadable as it likes.
@@ -299,7 +302,8 @@ impl<V: Visitor> Walk<'_, V> {
             Some(Ok(fd)) => fd,
             _ => openat(parent, name, flags, Mode::empty())?,
         };
-        let meta = stat_fd(fd.as_fd()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        let meta =
+            stat_fd(fd.as_fd()).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
         Ok((fd, meta))
     }
 
@@ -349,9 +353,13 @@ impl<V: Visitor> Walk<'_, V> {
 
     /// Leaves a directory for the one above, which may have to be opened again.
     fn ascend(&mut self) -> Result<(), V::Error> {
-        let Some(left) = self.stack.pop() else { return Ok(()) };
+        let Some(left) = self.stack.pop() else {
+            return Ok(());
+        };
         self.visitor.leave()?;
-        let Some(frame) = self.stack.last_mut() else { return Ok(()) };
+        let Some(frame) = self.stack.last_mut() else {
+            return Ok(());
+        };
         self.path.truncate(frame.path_len);
         if frame.fd.is_some() {
             return Ok(());

@@ -18,8 +18,9 @@ use rustix::io::Errno;
 /// Attributes as (name, value), in byte order of name.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A list or a value that keeps growing while it is read is given up after this many tries.
-const ATTEMPTS_MAX: usize = 16;
+/// What the kernel limits a list of names and a value to (`XATTR_LIST_MAX`,
+/// `XATTR_SIZE_MAX`), so the second buffer always suffices.
+const LARGE_BYTES: usize = 64 * 1024;
 
 /// The attributes of `name` in the directory `dir`; a symlink's own, not its target's.
 ///
@@ -30,7 +31,7 @@ const ATTEMPTS_MAX: usize = 16;
 /// What the kernel says when the list or a listed value cannot be read.
 pub fn xattrs_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Xattrs> {
     let path = proc_path(dir, Some(name));
-    collect(&path, |buffer| llistxattr(&path[..], buffer), |n, b| lgetxattr(&path[..], n, b))
+    collect(|buffer| llistxattr(&path[..], buffer), |n, b| lgetxattr(&path[..], n, b))
 }
 
 /// The attributes of whatever `fd` refers to, also when it is open as a mere path.
@@ -41,7 +42,7 @@ pub fn xattrs_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Xattrs> {
 pub fn xattrs_fd(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
     let path = proc_path(fd, None);
     let get = |n: &[u8], b: &mut [u8]| rustix::fs::getxattr(&path[..], n, b);
-    collect(&path, |buffer| listxattr(&path[..], buffer), get)
+    collect(|buffer| listxattr(&path[..], buffer), get)
 }
 
 /// The name under which /proc shows a descriptor, or a file in the directory that
@@ -56,7 +57,6 @@ pub(crate) fn proc_path(fd: BorrowedFd<'_>, name: Option<&[u8]>) -> Vec<u8> {
 }
 
 fn collect(
-    path: &[u8],
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
 ) -> io::Result<Xattrs> {
@@ -64,15 +64,14 @@ fn collect(
     let names = match list(&mut small) {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
         Ok(length) => small[..length].to_vec(),
-        Err(Errno::RANGE) => grow(&list)?,
+        Err(Errno::RANGE) => read_large(&list)?,
         Err(e) => return Err(e.into()),
     };
-    debug_assert!(path.starts_with(b"/proc/"));
     let mut found = Vec::new();
     for name in names.split(|b| *b == 0).filter(|n| !n.is_empty()) {
         let value = match get(name, &mut small) {
             Ok(length) => small[..length].to_vec(),
-            Err(Errno::RANGE) => grow(|buffer: &mut [u8]| get(name, buffer))?,
+            Err(Errno::RANGE) => read_large(|buffer: &mut [u8]| get(name, buffer))?,
             // Removed since it was listed, or listed by a file system that has no
             // value for it (an ACL that says no more than the mode).
             Err(Errno::NODATA | Errno::NOTSUP) => continue,
@@ -85,17 +84,12 @@ fn collect(
 }
 
 /// Reads something longer than the buffer that it was first offered.
-fn grow(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
-    for _ in 0..ATTEMPTS_MAX {
-        let mut buffer = vec![0; read(&mut [])?];
-        match read(&mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            Err(Errno::RANGE) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Err(Errno::RANGE.into())
+fn read_large(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; LARGE_BYTES];
+    let length = read(&mut buffer)?;
+    buffer.truncate(length);
+    Ok(buffer)
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,11 +160,7 @@ pub(super) fn apply(
 }
 
 /// The owner and group that the file should get here.
-fn wanted_ids(
-    wanted: &Attributes,
-    options: &ApplyOptions,
-    owners: &Mutex<Owners>,
-) -> (u32, u32) {
+fn wanted_ids(wanted: &Attributes, options: &ApplyOptions, owners: &Mutex<Owners>) -> (u32, u32) {
     if options.numeric_ids || wanted.user.is_none() && wanted.group.is_none() {
         return (wanted.uid, wanted.gid);
     }
@@ -196,7 +192,9 @@ impl Handle<'_> {
             let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
             chownat(self.fd, "", uid, gid, AtFlags::EMPTY_PATH)
         };
-        let Err(e) = set(Some(to.0), Some(to.1)) else { return to };
+        let Err(e) = set(Some(to.0), Some(to.1)) else {
+            return to;
+        };
         refused.note(|| format!("owner {}:{}: {}", to.0, to.1, io::Error::from(e)));
         // An ordinary user may still give a file to any of their groups.
         if now.1 != to.1 && set(None, Some(to.1)).is_ok() {
