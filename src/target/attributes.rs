@@ -13,7 +13,7 @@
 //! came back as root's must not come back set-user-id.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -175,7 +175,6 @@ pub(super) fn make_accessible(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let name = if name.is_empty() { b"." } else { name };
     let fd = openat(dir, name, flags, Mode::empty())?;
-    use std::os::fd::AsFd;
     Ok(chmod(proc_path(fd.as_fd(), None), Mode::from_raw_mode(mode))?)
 }
 

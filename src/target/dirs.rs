@@ -21,8 +21,11 @@ const KNOWN_MAX: usize = 64;
 pub(super) struct Dirs {
     root: Arc<OwnedFd>,
     /// The one used last is in front.
-    known: Mutex<VecDeque<(Box<[u8]>, Arc<OwnedFd>)>>,
+    known: Mutex<VecDeque<Known>>,
 }
+
+/// A path and the directory that it leads to.
+type Known = (Box<[u8]>, Arc<OwnedFd>);
 
 impl Dirs {
     pub(super) fn new(root: OwnedFd) -> Dirs {

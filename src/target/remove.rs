@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::source::meta::{Meta, stat_fd};
 use crate::source::path::shown;
-use crate::target::attributes::Refused;
+use crate::target::attributes::{Refused, make_accessible};
 
 /// What a removal came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,7 +109,13 @@ pub(super) fn tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Removed> {
 fn enter(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(OwnedFd, Level)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(dir, name, flags, Mode::empty())?;
-    let (meta, names) = (stat_fd(fd.as_fd())?, list(fd.as_fd())?);
+    let meta = stat_fd(fd.as_fd())?;
+    // It is about to go, so its mode need not stand in the way.
+    let is_own = meta.uid == rustix::process::geteuid().as_raw();
+    if is_own && meta.mode & 0o700 != 0o700 {
+        make_accessible(dir, name, meta.mode | 0o700)?;
+    }
+    let names = list(fd.as_fd())?;
     Ok((fd, Level { name: name.to_vec(), meta, names }))
 }
 
