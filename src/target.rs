@@ -245,7 +245,7 @@ impl Target {
         &self,
         path: &[u8],
         attributes: &Attributes,
-        options: &ApplyOptions,
+        options: ApplyOptions,
     ) -> Result<Outcome, Error> {
         let apply = || {
             let (dir, name) = self.at(path)?;
@@ -266,7 +266,7 @@ impl Target {
         &self,
         file: &FileWriter,
         attributes: &Attributes,
-        options: &ApplyOptions,
+        options: ApplyOptions,
     ) -> Result<Outcome, Error> {
         attributes::apply(file.fd(), false, attributes, options, &self.owners).map_err(|source| {
             Error { action: "set the attributes of", path: file.path().to_owned(), source }

@@ -33,7 +33,7 @@ fn read_table() -> io::Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read("/proc/self/mountinfo")?).into_owned())
 }
 
-/// The devices of one type in a table of mounts; see proc_pid_mountinfo(5).
+/// The devices of one type in a table of mounts; see `proc_pid_mountinfo(5)`.
 fn devices_of<'a>(table: &'a str, kind: &'a str) -> impl Iterator<Item = u64> + 'a {
     table.lines().filter_map(move |line| {
         let (mount, system) = line.split_once(" - ")?;

@@ -7,14 +7,13 @@
 //! - what it opens must be the file that was statted, by device, number and kind;
 //! - its length and times when it was opened are in [`FileReader::meta`]; those are
 //!   what belongs to the bytes, not the walk's;
-//! - an end that comes too early is an error, [`ReadError::Shrunk`];
+//! - an end that comes too early is an error, [`Trouble::Shrunk`];
 //! - [`FileReader::finish`] stats it again and says whether anything moved.
 //!
 //! Holes are asked for with `SEEK_DATA` and `SEEK_HOLE`, of every file but the
 //! shortest. Comparing allocated blocks with the length would save two calls for most,
 //! but miss the holes of a file whose attributes or extents take blocks as well.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Advice, OFlags, SeekFrom, fadvise, seek};
@@ -23,7 +22,7 @@ use rustix::io::{Errno, pread, retry_on_intr};
 use crate::base::Kind;
 use crate::source::meta::{FileKind, stat_fd};
 use crate::source::path::shown;
-use crate::source::{Meta, Place};
+use crate::source::{Meta, Place, Trouble};
 
 /// Shorter than any block of any file system, so without holes unless it has no block at all.
 const HOLE_BYTES_MIN: u64 = 512;
@@ -33,63 +32,27 @@ const SEQUENTIAL_BYTES_MIN: u64 = 1024 * 1024;
 
 /// A file that could not be read as a whole.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// It is not there any more.
-    #[error("{path} vanished while the backup ran")]
-    Vanished {
-        /// The file.
-        path: String,
-    },
-    /// Its name leads to another file now.
-    #[error("{path} was replaced while the backup ran")]
-    Replaced {
-        /// The file.
-        path: String,
-    },
-    /// It ended before the length that it had when it was opened.
-    #[error("{path} shrank while it was read: it ends before byte {end}")]
-    Shrunk {
-        /// The file.
-        path: String,
-        /// Where the data that was there before would have ended.
-        end: u64,
-    },
-    /// It cannot be opened.
-    #[error("cannot open {path}")]
-    Open {
-        /// The file.
-        path: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// It was opened and cannot be read.
-    #[error("cannot read {path} at byte {offset}")]
-    Read {
-        /// The file.
-        path: String,
-        /// Where the failing read began.
-        offset: u64,
-        /// What the kernel said.
-        source: io::Error,
-    },
+#[error("cannot back up {path}")]
+pub struct ReadError {
+    /// The file, as [`shown`] has it.
+    pub path: String,
+    /// What happened.
+    #[source]
+    pub trouble: Trouble,
 }
 
 impl ReadError {
     /// What the failure means.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match self {
-            ReadError::Vanished { .. } | ReadError::Replaced { .. } => Kind::NotFound,
-            ReadError::Shrunk { .. } => Kind::Io,
-            ReadError::Open { source, .. } | ReadError::Read { source, .. } => Kind::of_io(source),
-        }
+        self.trouble.kind()
     }
 
     /// Whether the file changed under the reader, so that reading it again from the
     /// start may succeed.
     #[must_use]
     pub fn is_change(&self) -> bool {
-        matches!(self, ReadError::Shrunk { .. })
+        matches!(self.trouble, Trouble::Shrunk { .. })
     }
 }
 
@@ -139,7 +102,7 @@ impl FileReader<'_> {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Vanished`], [`ReadError::Replaced`], [`ReadError::Open`].
+    /// [`Trouble::Vanished`], [`Trouble::Replaced`], [`Trouble::Open`].
     pub fn open(place: &Place) -> Result<FileReader<'_>, ReadError> {
         // Without blocking: by now it may be a pipe, whose opening would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -147,16 +110,15 @@ impl FileReader<'_> {
             Err(e) if Errno::from_io_error(&e) == Some(Errno::PERM) => place.open(flags),
             other => other,
         };
-        let path = || shown(&place.path());
-        let fd = opened.map_err(|source| match Errno::from_io_error(&source) {
-            Some(Errno::NOENT) => ReadError::Vanished { path: path() },
-            Some(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => ReadError::Replaced { path: path() },
-            _ => ReadError::Open { path: path(), source },
+        let failed = |trouble| ReadError { path: shown(&place.path()), trouble };
+        let fd = opened.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => failed(Trouble::Vanished),
+            Some(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => failed(Trouble::Replaced),
+            _ => failed(Trouble::Open(error)),
         })?;
-        let meta =
-            stat_fd(fd.as_fd()).map_err(|source| ReadError::Open { path: path(), source })?;
+        let meta = stat_fd(fd.as_fd()).map_err(|error| failed(Trouble::Open(error)))?;
         if !meta.is_same_file(place.meta()) || meta.kind != FileKind::File {
-            return Err(ReadError::Replaced { path: path() });
+            return Err(failed(Trouble::Replaced));
         }
         if meta.size >= SEQUENTIAL_BYTES_MIN {
             // Advice: a kernel that does not take it reads just the same.
@@ -177,7 +139,7 @@ impl FileReader<'_> {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Read`] if the kernel cannot say.
+    /// [`Trouble::Read`] if the kernel cannot say.
     pub fn next_segment(&mut self) -> Result<Option<Segment>, ReadError> {
         let (start, size) = (self.next, self.meta.size);
         if start >= size {
@@ -209,7 +171,7 @@ impl FileReader<'_> {
                     _ => self.meta.size,
                 }))
             }
-            Err(e) => Err(self.failed(self.next, e)),
+            Err(e) => Err(self.failed(Trouble::Read { offset: self.next, error: e.into() })),
         }
     }
 
@@ -217,8 +179,8 @@ impl FileReader<'_> {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Shrunk`] if the file ends before the buffer is full, and
-    /// [`ReadError::Read`].
+    /// [`Trouble::Shrunk`] if the file ends before the buffer is full, and
+    /// [`Trouble::Read`].
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
         let mut done = 0;
         while done < buffer.len() {
@@ -226,10 +188,10 @@ impl FileReader<'_> {
             match retry_on_intr(|| pread(&self.fd, &mut buffer[done..], at)) {
                 Ok(0) => {
                     let end = offset + buffer.len() as u64;
-                    return Err(ReadError::Shrunk { path: shown(&self.place.path()), end });
+                    return Err(self.failed(Trouble::Shrunk { end }));
                 }
                 Ok(length) => done += length,
-                Err(e) => return Err(self.failed(at, e)),
+                Err(e) => return Err(self.failed(Trouble::Read { offset: at, error: e.into() })),
             }
         }
         Ok(())
@@ -239,18 +201,15 @@ impl FileReader<'_> {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Read`] if it cannot be statted.
+    /// [`Trouble::Stat`].
     pub fn finish(self) -> Result<Verdict, ReadError> {
-        let now = stat_fd(self.fd.as_fd()).map_err(|source| {
-            let path = shown(&self.place.path());
-            ReadError::Read { path, offset: self.meta.size, source }
-        })?;
+        let now = stat_fd(self.fd.as_fd()).map_err(|e| self.failed(Trouble::Stat(e)))?;
         let same = now.is_unchanged_since(&self.meta);
         Ok(if same { Verdict::Unchanged } else { Verdict::Changed })
     }
 
-    fn failed(&self, offset: u64, errno: Errno) -> ReadError {
-        ReadError::Read { path: shown(&self.place.path()), offset, source: errno.into() }
+    fn failed(&self, trouble: Trouble) -> ReadError {
+        ReadError { path: shown(&self.place.path()), trouble }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::readlinkat;
 
+use crate::base::Kind;
 use crate::source::place::DirPlace;
 use crate::source::xattr::{Xattrs, xattrs_at, xattrs_fd};
 use crate::source::{Error, Meta, Place};
@@ -51,13 +52,13 @@ pub trait Visitor {
     }
 }
 
-/// What went wrong with an entry.
+/// What went wrong with one file or directory, without saying which.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// It was listed, and was gone when it was looked at.
+    /// It was listed, and was gone when it was looked at or opened.
     #[error("vanished while the backup ran")]
     Vanished,
-    /// It was a directory, and something else when it was opened.
+    /// Its name leads to something else than it did a moment ago.
     #[error("was replaced while the backup ran")]
     Replaced,
     /// The walk came back to a directory and it was not there any more.
@@ -69,6 +70,38 @@ pub enum Trouble {
     /// It is a directory whose contents, or the rest of them, cannot be listed.
     #[error("cannot be listed: {0}")]
     List(io::Error),
+    /// It is a regular file that cannot be opened.
+    #[error("cannot be opened: {0}")]
+    Open(io::Error),
+    /// It is a regular file that was opened and cannot be read.
+    #[error("cannot be read at byte {offset}: {error}")]
+    Read {
+        /// Where the failing read began.
+        offset: u64,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// It ended before the length that it had when it was opened.
+    #[error("shrank while it was read, it ends before byte {end}")]
+    Shrunk {
+        /// Where the data that was there before would have ended.
+        end: u64,
+    },
+}
+
+impl Trouble {
+    /// What the failure means.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Trouble::Vanished | Trouble::Replaced | Trouble::Moved => Kind::NotFound,
+            Trouble::Shrunk { .. } => Kind::Io,
+            Trouble::Stat(error)
+            | Trouble::List(error)
+            | Trouble::Open(error)
+            | Trouble::Read { error, .. } => Kind::of_io(error),
+        }
+    }
 }
 
 /// Why a directory is stored without its contents.

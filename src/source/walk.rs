@@ -135,7 +135,9 @@ impl<V: Visitor> Walk<'_, V> {
         let shape = self.roots.shape;
         let whole = shape == Shape::Directory || self.roots.is_whole(0);
         let access = if whole { OFlags::RDONLY } else { OFlags::PATH };
-        let opened = path::open(&self.roots.top, access | OFlags::DIRECTORY)
+        let flags = access | OFlags::DIRECTORY;
+        let opened = path::open(&self.roots.top, flags | OFlags::NOATIME)
+            .or_else(|_| path::open(&self.roots.top, flags))
             .and_then(|fd| Ok((stat_fd(fd.as_fd())?, fd)));
         let (meta, fd) = opened.map_err(|source| {
             let path = as_path(&self.roots.top).to_owned();
@@ -145,6 +147,12 @@ impl<V: Visitor> Walk<'_, V> {
         let place = DirPlace::top(&self.path);
         let (above, fd) = (Arc::clone(&place), Arc::new(fd));
         let opened = Opened { place, fd, meta, scope, node: Some(0) };
+        if whole && self.apart.contains(&(meta.dev, meta.ino)) {
+            let (path, dir, at) = (&self.path[..], &above, At::Open(opened.fd.as_fd()));
+            self.visitor.enter(&Visit { name: b"", path, meta: &meta, dir, at })?;
+            self.visitor.skipped(&self.path, Skipped::SetApart);
+            return self.visitor.leave();
+        }
         let Some(file) = self.roots.file else {
             return self.descend(b"", &above, opened);
         };

@@ -120,7 +120,7 @@ pub(super) fn apply(
     fd: BorrowedFd<'_>,
     is_path: bool,
     wanted: &Attributes,
-    options: &ApplyOptions,
+    options: ApplyOptions,
     owners: &Mutex<Owners>,
 ) -> io::Result<Outcome> {
     let now = stat_fd(fd)?;
@@ -160,7 +160,7 @@ pub(super) fn apply(
 }
 
 /// The owner and group that the file should get here.
-fn wanted_ids(wanted: &Attributes, options: &ApplyOptions, owners: &Mutex<Owners>) -> (u32, u32) {
+fn wanted_ids(wanted: &Attributes, options: ApplyOptions, owners: &Mutex<Owners>) -> (u32, u32) {
     if options.numeric_ids || wanted.user.is_none() && wanted.group.is_none() {
         return (wanted.uid, wanted.gid);
     }

@@ -63,25 +63,23 @@ pub(super) fn tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Removed> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e.into()),
     }
-    let above = stat_fd(dir)?;
-    let (mut at, top) = enter(dir, name)?;
-    if above.dev != top.meta.dev {
+    let dev = stat_fd(dir)?.dev;
+    let Some((mut at, top)) = enter(dir, name, dev)? else {
         removed.refused.note(|| format!("{} is a mount point", shown(name)));
         return Ok(removed);
-    }
-    let dev = top.meta.dev;
+    };
     let mut stack = vec![top];
     while let Some(level) = stack.last_mut() {
         if let Some(name) = level.names.pop() {
             match unlinkat(&at, &name[..], AtFlags::empty()) {
                 Ok(()) => removed.entries += 1,
                 Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR | Errno::PERM) => match enter(at.as_fd(), &name) {
-                    Ok((fd, below)) if below.meta.dev == dev => {
+                Err(Errno::ISDIR | Errno::PERM) => match enter(at.as_fd(), &name, dev) {
+                    Ok(Some((fd, below))) => {
                         at = fd;
                         stack.push(below);
                     }
-                    Ok(_) => {
+                    Ok(None) => {
                         removed.refused.note(|| format!("{} is a mount point", shown(&name)));
                     }
                     Err(e) => removed.refused.note(|| format!("{}: {e}", shown(&name))),
@@ -106,17 +104,21 @@ pub(super) fn tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Removed> {
     Ok(removed)
 }
 
-fn enter(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(OwnedFd, Level)> {
+/// Opens and lists a directory, unless it is of another file system than `dev`.
+fn enter(dir: BorrowedFd<'_>, name: &[u8], dev: u64) -> io::Result<Option<(OwnedFd, Level)>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(dir, name, flags, Mode::empty())?;
     let meta = stat_fd(fd.as_fd())?;
+    if meta.dev != dev {
+        return Ok(None);
+    }
     // It is about to go, so its mode need not stand in the way.
     let is_own = meta.uid == rustix::process::geteuid().as_raw();
     if is_own && meta.mode & 0o700 != 0o700 {
         make_accessible(dir, name, meta.mode | 0o700)?;
     }
     let names = list(fd.as_fd())?;
-    Ok((fd, Level { name: name.to_vec(), meta, names }))
+    Ok(Some((fd, Level { name: name.to_vec(), meta, names })))
 }
 
 /// Back to the directory above, which must be the one that was left: after a rename

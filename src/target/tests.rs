@@ -59,7 +59,7 @@ impl Copier {
             }
         }
         writer.set_len(reader.meta().size).unwrap();
-        self.outcome.add(self.target.apply_to(&writer, wanted, &ALL).unwrap());
+        self.outcome.add(self.target.apply_to(&writer, wanted, ALL).unwrap());
         writer.finish().unwrap();
     }
 }
@@ -96,13 +96,13 @@ impl Visitor for Copier {
             }
             kind => self.target.make_special(&path, kind, file.meta.rdev).unwrap(),
         }
-        self.outcome.add(self.target.apply(&path, &wanted, &ALL).unwrap());
+        self.outcome.add(self.target.apply(&path, &wanted, ALL).unwrap());
         Ok(())
     }
 
     fn leave(&mut self) -> Result<(), Self::Error> {
         let (path, wanted) = self.dirs.pop().unwrap();
-        self.outcome.add(self.target.apply(&path, &wanted, &ALL).unwrap());
+        self.outcome.add(self.target.apply(&path, &wanted, ALL).unwrap());
         self.path = self.dirs.last().map(|(path, _)| path.clone()).unwrap_or_default();
         Ok(())
     }
@@ -220,12 +220,12 @@ fn attributes_of_a_symlink_are_not_those_of_its_target() {
         mtime,
         xattrs: Vec::new(),
     };
-    assert!(target.apply(b"l", &wanted, &ALL).unwrap().is_complete());
+    assert!(target.apply(b"l", &wanted, ALL).unwrap().is_complete());
     assert_eq!(target.stat(b"l").unwrap().unwrap().mtime, mtime);
     let after = fs::metadata(&outside).unwrap();
     assert_eq!((before.mtime(), before.mode()), (after.mtime(), after.mode()));
     let other = Attributes { kind: FileKind::File, ..wanted };
-    assert!(target.apply(b"l", &other, &ALL).is_err());
+    assert!(target.apply(b"l", &other, ALL).is_err());
 }
 
 #[test]
@@ -277,13 +277,13 @@ fn set_id_bits_are_left_off_a_program_that_has_another_owner() {
     target.create_file(b"f").unwrap().finish().unwrap();
     let meta = target.stat(b"f").unwrap().unwrap();
     let mut wanted = attributes(&Meta { mode: 0o6755, ..meta }, Vec::new());
-    assert!(target.apply(b"f", &wanted, &ALL).unwrap().is_complete());
+    assert!(target.apply(b"f", &wanted, ALL).unwrap().is_complete());
     assert_eq!(target.stat(b"f").unwrap().unwrap().mode, 0o6755);
     wanted.uid += 1;
-    let outcome = target.apply(b"f", &wanted, &ApplyOptions { owner: false, ..ALL }).unwrap();
+    let outcome = target.apply(b"f", &wanted, ApplyOptions { owner: false, ..ALL }).unwrap();
     assert_eq!((outcome.set_id.count, outcome.owner.count), (1, 0));
     assert_eq!(target.stat(b"f").unwrap().unwrap().mode, 0o2755);
-    let outcome = target.apply(b"f", &wanted, &ALL).unwrap();
+    let outcome = target.apply(b"f", &wanted, ALL).unwrap();
     let is_root = rustix::process::geteuid().is_root();
     assert_eq!(outcome.owner.count, u64::from(!is_root));
     assert_eq!(target.stat(b"f").unwrap().unwrap().mode & 0o4000 != 0, is_root);
@@ -302,10 +302,10 @@ fn owners_go_by_name_unless_numbers_are_asked_for() {
     wanted.user = Some("daemon".to_owned());
     wanted.group = Some("no such group".to_owned());
     let by_name = ApplyOptions { numeric_ids: false, ..ALL };
-    target.apply(b"f", &wanted, &by_name).unwrap();
+    target.apply(b"f", &wanted, by_name).unwrap();
     let now = target.stat(b"f").unwrap().unwrap();
     assert_eq!((now.uid, now.gid), (1, 4712));
-    target.apply(b"f", &wanted, &ALL).unwrap();
+    target.apply(b"f", &wanted, ALL).unwrap();
     let now = target.stat(b"f").unwrap().unwrap();
     assert_eq!((now.uid, now.gid), (4711, 4712));
 }

@@ -65,7 +65,7 @@ fn a_file_that_shrinks_is_an_error_and_one_that_changes_says_so() {
     reader.read_exact_at(&mut buffer, 0).unwrap();
     file.set_len(99_999).unwrap();
     let error = reader.read_exact_at(&mut buffer, 0).unwrap_err();
-    assert!(error.is_change() && error.to_string().contains("byte 100000"), "{error}");
+    assert!(error.is_change() && error.trouble.to_string().contains("byte 100000"), "{error}");
     assert_eq!(reader.finish().unwrap(), Verdict::Changed);
 
     let reader = FileReader::open(&met).unwrap();

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::source::path::shown;
-use crate::source::{FileReader, Place, ReadError, RuleOptions};
+use crate::source::{FileReader, Place, RuleOptions};
 use crate::target::Target;
 
 /// Writes down what a walk tells: `name/` for a directory, `..` for its end.
@@ -187,6 +187,8 @@ fn directories_set_apart_are_stored_empty_under_whatever_name() {
         record(Recorder::default(), &[dir.path()], RuleOptions::default(), &[&alias, &gone]);
     assert_eq!(recorder.line(), "/ alias store/ .. y ..");
     assert_eq!(recorder.skipped, [Skipped::SetApart]);
+    let itself = record(Recorder::default(), &[&alias], RuleOptions::default(), &[&alias]);
+    assert_eq!((itself.line().as_str(), itself.skipped.len()), ("/ ..", 1));
 }
 
 #[test]
@@ -234,6 +236,7 @@ fn what_vanishes_or_cannot_be_listed_is_reported_and_the_rest_is_walked() {
     assert!(recorder.troubles[0].contains("cannot be listed"), "{:?}", recorder.troubles);
     let dark = Roots::new(&[dir.path().join("dark")]).unwrap();
     assert!(walk(&dark, &Rules::default(), &[], &mut Recorder::default()).is_err());
+    fs::set_permissions(dir.path().join("dark"), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 /// Three thousand levels, whose path is longer than the kernel takes at once: walked on a
@@ -303,18 +306,18 @@ fn a_place_opens_the_file_that_was_met_or_none() {
     let dir = tree(&["a", "b", "c", "d", "e/f"]);
     let recorder = record(Recorder::default(), &[dir.path()], RuleOptions::default(), &[]);
     let at = |name: &str| dir.path().join(name);
-    let open = |name: &str| FileReader::open(&recorder.places[name]);
+    let open = |name: &str| FileReader::open(&recorder.places[name]).map_err(|e| e.trouble);
 
     fs::rename(at("b"), at("a")).unwrap();
-    assert!(matches!(open("a"), Err(ReadError::Replaced { .. })));
-    assert!(matches!(open("b"), Err(ReadError::Vanished { .. })));
+    assert!(matches!(open("a"), Err(Trouble::Replaced)));
+    assert!(matches!(open("b"), Err(Trouble::Vanished)));
     fs::remove_file(at("c")).unwrap();
     rustix::fs::mknodat(CWD, at("c"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
-    assert!(matches!(open("c"), Err(ReadError::Replaced { .. })));
+    assert!(matches!(open("c"), Err(Trouble::Replaced)));
     fs::remove_file(at("d")).unwrap();
     symlink("a", at("d")).unwrap();
-    assert!(matches!(open("d"), Err(ReadError::Replaced { .. })));
-    let error = open("d").unwrap_err().to_string();
+    assert!(matches!(open("d"), Err(Trouble::Replaced)));
+    let error = FileReader::open(&recorder.places["d"]).unwrap_err().to_string();
     assert!(error.contains(&at("d").display().to_string()), "{error}");
     assert!(open("f").is_ok());
 }
