@@ -1,6 +1,6 @@
 //! Files as they are on this machine: found, described, read.
 //!
-//! [`Roots`] says what is wanted, [`Rules`] what is left out. [`walk`] goes through
+//! [`Roots`] says what is wanted, [`Rules`] what is left out. [`walk()`] goes through
 //! it in the order of a backup's tree and tells a [`Visitor`] what it finds; it
 //! stats everything and opens no file. A [`FileReader`] reads one file later, on
 //! another thread, and knows whether it changed meanwhile.

@@ -3,10 +3,11 @@
 //! A directory is entered, its entries come in byte order of their names with
 //! subdirectories in place, and it is left. Each entry is statted once, relative to
 //! the open directory, so that nothing that happens to the path above can lead the
-//! walk astray. Files are not opened; a [`Place`] opens them later.
+//! walk astray. Files are not opened; a [`Place`](crate::source::Place) opens them
+//! later.
 //!
 //! Depth costs memory, not stack or descriptors: the walk keeps a list of what it
-//! is in, and only the deepest [`OPEN_DIRS_MAX`] directories stay open. A shallower
+//! is in, and only the deepest `OPEN_DIRS_MAX` directories stay open. A shallower
 //! one is opened again on the way back through `..`, and must then be the one that
 //! was left.
 //!
