@@ -7,8 +7,8 @@
 //! 7  cli
 //! 6  ops    mount
 //! 5  view
-//! 4  repo
-//! 3  store  index  cache  source  target
+//! 4  repo   target
+//! 3  store  index  cache  source
 //! 2  format
 //! 1  codec
 //! 0  base
@@ -23,6 +23,9 @@ pub mod cli;
 pub mod codec;
 pub mod format;
 pub mod index;
+pub mod ops;
 pub mod repo;
+pub mod source;
 pub mod store;
+pub mod target;
 pub mod view;

@@ -12,9 +12,11 @@ pub mod log;
 pub mod packer;
 pub mod reader;
 pub mod repository;
+pub mod shelf;
 pub mod trees;
 pub mod writer;
 
 pub use error::{Error, Result};
 pub use library::{FileContent, Library, LoadedNode, SnapshotInfo, Whence};
 pub use repository::{InitOptions, LocalOptions, Repository, init};
+pub use shelf::Shelf;

@@ -331,7 +331,8 @@ mod tests {
         verify_pack(&pack, REPOSITORY, &ids).unwrap();
         let open = |reader| open_pack(pack.fact.id, &pack.bytes, REPOSITORY, reader, None);
         assert_eq!(open(Some(&secret)).unwrap(), pack.fact);
-        assert!(open(Some(&SecretKey::random())).is_err());
+        let stranger = SecretKey::random();
+        assert!(open(Some(&stranger)).is_err());
         assert!(open(None).is_err());
     }
 

@@ -1,0 +1,80 @@
+//! Why an operation failed.
+
+use std::path::PathBuf;
+
+use crate::base::Kind;
+use crate::{index, repo, source, store, target};
+
+/// An operation that failed as a whole. What goes wrong with single files is a
+/// problem in [`crate::base::Progress`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The repository failed.
+    #[error(transparent)]
+    Repo(#[from] repo::Error),
+    /// What was to be backed up cannot be used.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// The directory that is restored into failed.
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    /// What was asked for makes no sense.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong, and what would work.
+        what: String,
+    },
+    /// What was asked for is not there.
+    #[error("{what}")]
+    NotFound {
+        /// What is not there, and what is.
+        what: String,
+    },
+    /// A command whose output was to be backed up failed.
+    #[error("the command {command} failed: {why}; no snapshot was made")]
+    Command {
+        /// The command.
+        command: String,
+        /// How it ended.
+        why: String,
+    },
+    /// A file of this machine cannot be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What the failure means.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Repo(error) => error.kind(),
+            Error::Source(error) => error.kind(),
+            Error::Target(error) => error.kind(),
+            Error::Invalid { .. } => Kind::Invalid,
+            Error::NotFound { .. } => Kind::NotFound,
+            Error::Command { .. } => Kind::Io,
+            Error::File { source, .. } => Kind::of_io(source),
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Error {
+        Error::Repo(error.into())
+    }
+}
+
+impl From<index::Error> for Error {
+    fn from(error: index::Error) -> Error {
+        Error::Repo(error.into())
+    }
+}
+
+/// What an operation returns.
+pub type Result<T> = std::result::Result<T, Error>;

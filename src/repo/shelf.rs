@@ -1,0 +1,123 @@
+//! The repository as a [`Library`]: what the mount and `restore` read through.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::ChunkId;
+use crate::repo::library::{FileContent, Library, LoadedNode, SnapshotInfo, Whence};
+use crate::repo::reader::{Ahead, Reader, ReaderOptions};
+use crate::repo::{LocalOptions, Repository, Result};
+
+/// A repository with a reader and what fetches ahead of it.
+pub struct Shelf {
+    repo: Arc<Repository>,
+    // Before the reader, so that its threads end first.
+    ahead: Ahead,
+    reader: Arc<Reader>,
+}
+
+impl Shelf {
+    /// Opens a repository's content for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::repo::Error::NotAllowed`] if the keys at hand only write.
+    pub fn open(
+        repo: &Arc<Repository>,
+        local: &LocalOptions,
+        options: ReaderOptions,
+    ) -> Result<Shelf> {
+        let reader = Arc::new(repo.reader(local, options)?);
+        Ok(Shelf { repo: Arc::clone(repo), ahead: Ahead::start(&reader), reader })
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repo(&self) -> &Arc<Repository> {
+        &self.repo
+    }
+
+    /// The reader.
+    #[must_use]
+    pub fn reader(&self) -> &Arc<Reader> {
+        &self.reader
+    }
+}
+
+/// The most chunks of one hint.
+const HINT_CHUNKS: usize = 256;
+
+impl Library for Shelf {
+    fn snapshots(&self) -> Result<Vec<Arc<SnapshotInfo>>> {
+        Ok(self.repo.snapshots()?.to_vec())
+    }
+
+    fn refresh(&self) -> Result<bool> {
+        let before = self.repo.index().snapshots_version().ok();
+        let current = self.repo.index().is_current();
+        self.repo.sync(false)?;
+        if !current {
+            self.reader.forget_places();
+        }
+        Ok(!current || Some(self.repo.index().snapshots_version()?) != before)
+    }
+
+    fn node(&self, id: &ChunkId) -> Result<Arc<LoadedNode>> {
+        self.reader.node(id)
+    }
+
+    fn node_in_memory(&self, id: &ChunkId) -> Option<Arc<LoadedNode>> {
+        self.reader.node_in_memory(id)
+    }
+
+    fn read(&self, content: &FileContent, offset: u64, length: usize) -> Result<Bytes> {
+        let bytes = self.reader.read(content, offset, length)?;
+        self.ahead.note(content, offset, offset + bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    fn read_in_memory(&self, content: &FileContent, offset: u64, length: usize) -> Option<Bytes> {
+        let bytes = self.reader.read_in_memory(content, offset, length)?;
+        self.ahead.note(content, offset, offset + bytes.len() as u64);
+        Some(bytes)
+    }
+
+    fn seek(&self, content: &FileContent, offset: u64, whence: Whence) -> Result<Option<u64>> {
+        self.reader.seek(content, offset, whence)
+    }
+
+    fn prefetch(&self, contents: &[FileContent]) {
+        let mut ids = Vec::new();
+        for content in contents {
+            match content {
+                FileContent::Extents(extents, _) => {
+                    ids.extend(extents.iter().take(2).filter_map(|(_, chunk)| *chunk));
+                }
+                FileContent::Tree(..) | FileContent::Empty | FileContent::Inline(_) => {}
+            }
+            if ids.len() >= HINT_CHUNKS {
+                break;
+            }
+        }
+        self.ahead.hint(ids);
+    }
+
+    fn prefetch_nodes(&self, ids: &[ChunkId]) {
+        self.ahead.hint(ids.iter().take(HINT_CHUNKS).copied().collect());
+    }
+
+    fn view_number(&self, name: &str, least: u64) -> Result<u64> {
+        Ok(self.repo.index().view_number(name, least)?)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.reader.counters();
+        counters.push(("hints_dropped", self.ahead.dropped()));
+        counters
+    }
+
+    fn stored_bytes(&self) -> Result<u64> {
+        Ok(self.repo.index().counts()?.3)
+    }
+}

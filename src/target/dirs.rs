@@ -1,0 +1,88 @@
+//! From a path below the target to a descriptor of a directory, without following
+//! anything.
+//!
+//! Each component is opened by itself, and must be a directory and no symlink. The
+//! directories used last are remembered, so that a restore that goes through a tree in
+//! order opens each once.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::target::lock;
+
+/// How many directories are remembered, and so kept open.
+const KNOWN_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Dirs {
+    root: Arc<OwnedFd>,
+    /// The one used last is in front.
+    known: Mutex<VecDeque<Known>>,
+}
+
+/// A path and the directory that it leads to.
+type Known = (Box<[u8]>, Arc<OwnedFd>);
+
+impl Dirs {
+    pub(super) fn new(root: OwnedFd) -> Dirs {
+        Dirs { root: Arc::new(root), known: Mutex::default() }
+    }
+
+    /// Opens the directory at a path, as a mere path (`O_PATH`).
+    pub(super) fn open(&self, path: &[u8]) -> io::Result<Arc<OwnedFd>> {
+        let mut end = path.len();
+        let mut at = loop {
+            if end == 0 {
+                break Arc::clone(&self.root);
+            }
+            if let Some(fd) = self.recall(&path[..end]) {
+                break fd;
+            }
+            end = path[..end].iter().rposition(|b| *b == b'/').unwrap_or(0);
+        };
+        if end == path.len() {
+            return Ok(at);
+        }
+        let rest = if end == 0 { path } else { &path[end + 1..] };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for name in rest.split(|b| *b == b'/') {
+            if !is_name(name) {
+                return Err(outside());
+            }
+            at = Arc::new(openat(at.as_fd(), name, flags, Mode::empty())?);
+        }
+        let mut known = lock(&self.known);
+        known.truncate(KNOWN_MAX - 1);
+        known.push_front((path.into(), Arc::clone(&at)));
+        Ok(at)
+    }
+
+    fn recall(&self, path: &[u8]) -> Option<Arc<OwnedFd>> {
+        let mut known = lock(&self.known);
+        let found = known.iter().position(|(p, _)| **p == *path)?;
+        if found > 0 {
+            let entry = known.remove(found)?;
+            known.push_front(entry);
+        }
+        known.front().map(|(_, fd)| Arc::clone(fd))
+    }
+
+    /// Forgets everything: a path is about to mean something else.
+    pub(super) fn forget(&self) {
+        lock(&self.known).clear();
+    }
+}
+
+/// Whether these bytes name an entry of a directory.
+pub(super) fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/') && !name.contains(&0)
+}
+
+/// The refusal of a path that is not one below the target.
+pub(super) fn outside() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a path below the target")
+}
