@@ -258,7 +258,7 @@ pub(crate) fn publish(
         written: Written::default(),
         unchanged,
     };
-    let mut outcome =
+    let outcome =
         |report, receipt, snapshot| Outcome { report, receipt, snapshot, root: root_bytes.clone() };
     if unchanged && options.skip_if_unchanged && tree.counts.errors == 0 {
         let (_, written) = writer.finish(Vec::new())?;

@@ -242,6 +242,7 @@ impl Repository {
 
     fn reset_index(&self) -> Result<()> {
         self.index.reset()?;
+        self.forget_infos();
         pin_config(&self.index, &self.config_bytes)
     }
 
@@ -293,7 +294,7 @@ impl Repository {
     }
 
     /// Forgets the decoded snapshots, so that the next call reads the index.
-    pub(super) fn forget_infos(&self) {
+    fn forget_infos(&self) {
         *self.infos.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
 
