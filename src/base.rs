@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod ids;
 pub mod kind;
+pub mod pause;
 pub mod progress;
 pub mod stop;
 pub mod time;
@@ -11,6 +12,7 @@ pub mod time;
 pub use clock::Clock;
 pub use ids::{ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, WriterId};
 pub use kind::Kind;
+pub use pause::pause;
 pub use progress::Progress;
 pub use stop::Stop;
 pub use time::UnixTime;
