@@ -56,10 +56,7 @@ impl Progress {
     /// Counters whose problems are handed to `sink` as they happen.
     #[must_use]
     pub fn with_sink(sink: impl Fn(&Problem) + Send + Sync + 'static) -> Progress {
-        Progress {
-            sink: Some(Box::new(sink)),
-            ..Progress::default()
-        }
+        Progress { sink: Some(Box::new(sink)), ..Progress::default() }
     }
 
     /// Adds to a counter.
@@ -71,10 +68,7 @@ impl Progress {
     pub fn problem(&self, subject: impl Into<String>, message: impl fmt::Display) {
         self.problems.fetch_add(1, Ordering::Relaxed);
         if let Some(sink) = &self.sink {
-            sink(&Problem {
-                subject: subject.into(),
-                message: message.to_string(),
-            });
+            sink(&Problem { subject: subject.into(), message: message.to_string() });
         }
     }
 
@@ -113,9 +107,7 @@ impl fmt::Debug for Progress {
 
 /// A poisoned lock here only means that a watcher panicked between two plain stores.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -25,10 +25,7 @@ pub struct UnixTime {
 
 impl UnixTime {
     /// 1970-01-01T00:00:00Z.
-    pub const EPOCH: UnixTime = UnixTime {
-        seconds: 0,
-        nanos: 0,
-    };
+    pub const EPOCH: UnixTime = UnixTime { seconds: 0, nanos: 0 };
 
     /// An instant from its parts.
     #[must_use]
@@ -40,18 +37,13 @@ impl UnixTime {
     #[must_use]
     pub fn from_millis(millis: i64) -> UnixTime {
         let nanos = u32::try_from(millis.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
-        UnixTime {
-            seconds: millis.div_euclid(1000),
-            nanos,
-        }
+        UnixTime { seconds: millis.div_euclid(1000), nanos }
     }
 
     /// Milliseconds since 1970, rounded towards the past, saturating.
     #[must_use]
     pub fn as_millis(self) -> i64 {
-        self.seconds
-            .saturating_mul(1000)
-            .saturating_add(i64::from(self.nanos / 1_000_000))
+        self.seconds.saturating_mul(1000).saturating_add(i64::from(self.nanos / 1_000_000))
     }
 
     /// Nanoseconds since 1970.
@@ -78,10 +70,7 @@ impl UnixTime {
         let borrow = self.nanos < by.subsec_nanos();
         let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
         UnixTime {
-            seconds: self
-                .seconds
-                .saturating_sub(seconds)
-                .saturating_sub(i64::from(borrow)),
+            seconds: self.seconds.saturating_sub(seconds).saturating_sub(i64::from(borrow)),
             nanos: self.nanos + u32::from(borrow) * 1_000_000_000 - by.subsec_nanos(),
         }
     }
@@ -108,10 +97,7 @@ impl From<jiff::Timestamp> for UnixTime {
         let nanos = at.as_nanosecond();
         let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap_or(0);
         let rest = u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0);
-        UnixTime {
-            seconds,
-            nanos: rest,
-        }
+        UnixTime { seconds, nanos: rest }
     }
 }
 
@@ -158,13 +144,7 @@ mod tests {
 
     #[test]
     fn shows_instants_that_no_calendar_has() {
-        assert_eq!(
-            UnixTime::new(i64::MAX, 5).to_string(),
-            "@9223372036854775807.000000005"
-        );
-        assert_eq!(
-            UnixTime::new(1, 500_000_000).to_string(),
-            "1970-01-01T00:00:01.5Z"
-        );
+        assert_eq!(UnixTime::new(i64::MAX, 5).to_string(), "@9223372036854775807.000000005");
+        assert_eq!(UnixTime::new(1, 500_000_000).to_string(), "1970-01-01T00:00:01.5Z");
     }
 }

@@ -47,8 +47,8 @@ impl Default for Patience {
         Patience {
             attempts: 10,
             first: Duration::from_millis(500),
-            longest: Duration::from_secs(60),
-            total: Duration::from_secs(300),
+            longest: Duration::from_mins(1),
+            total: Duration::from_mins(5),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A bucket as a store: Amazon S3 and what speaks its protocol.
 //!
-//! The only file that knows async. The SDK runs on two threads of its own, which
+//! Only this file and its folder know async. The SDK runs on two threads of its own, which
 //! do the sending, receiving and TLS; the caller's thread waits. Callers bring
 //! the parallelism.
 //!
@@ -21,46 +21,35 @@
 //! Retries within a call are the SDK's (see [`crate::store::retry`] for those
 //! beyond it), except for a body that breaks off, of which the SDK knows nothing.
 
+mod client;
 mod failure;
+mod list;
 mod options;
 
 use std::future::Future;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_config::environment::region::EnvironmentVariableRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    self as sdk, BehaviorVersion, ConfigBag, Intercept, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation, RuntimeComponents,
-};
-use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
-use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{EncodingType, Object, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
+use self::client::{Date, SLOWEST, timeout, timeouts};
 use self::failure::{Failure, chain};
 use crate::base::pause::monotonic;
-use crate::base::{Kind, Stop, UnixTime};
+use crate::base::{Kind, Stop};
 use crate::store::key::{self, error};
-use crate::store::{Call, Listed, Page, Put, Result, Store, percent};
+use crate::store::{Call, Page, Put, Result, Store};
 
 pub use self::options::{ConditionalPuts, Credentials, S3Options, Sse};
 
 type Answer<T> = std::result::Result<T, Failure>;
-
-/// The slowest line that is still waited for, in bytes per second.
-const SLOWEST: u64 = 128 * 1024;
 
 /// How often a call that waits looks at the flag to stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -93,12 +82,9 @@ impl S3Store {
         if options.bucket.is_empty() {
             return refuse("no bucket is named".to_owned());
         }
-        if let Some(endpoint) = &options.endpoint
-            && !endpoint.starts_with("http://")
-            && !endpoint.starts_with("https://")
-        {
+        if let Some(endpoint) = options.endpoint.as_ref().filter(|text| !is_endpoint(text)) {
             return refuse(format!(
-                "the endpoint {endpoint} begins with neither http:// nor https://"
+                "the endpoint {endpoint:?} is no http:// or https:// URL"
             ));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -110,7 +96,7 @@ impl S3Store {
             Ok(runtime) => runtime,
             Err(e) => return refuse(format!("cannot start threads: {e}")),
         };
-        let client = runtime.block_on(client(&options));
+        let client = runtime.block_on(client::new(&options));
         let plain_puts = AtomicBool::new(options.conditional_puts == ConditionalPuts::Off);
         Ok(S3Store {
             client,
@@ -174,7 +160,9 @@ impl S3Store {
             let request = request
                 .customize()
                 .interceptor(date.clone())
-                .config_override(sdk::Builder::new().timeout_config(timeouts(&self.options, size)));
+                .config_override(
+                    ConfigBuilder::new().timeout_config(timeouts(&self.options, size)),
+                );
             let failure = match self.within(deadline, request.send()).await? {
                 Ok(_) => {
                     return Ok(Put {
@@ -307,74 +295,6 @@ impl S3Store {
         }
         Ok(Bytes::from(body))
     }
-
-    async fn page(&self, prefix: &str, after: Option<&str>) -> Answer<Page> {
-        let deadline = monotonic() + self.allowance(0);
-        let mut after = after
-            .filter(|after| *after >= prefix)
-            .map(|after| self.full(after));
-        loop {
-            let request = self
-                .client
-                .list_objects_v2()
-                .bucket(&self.options.bucket)
-                .prefix(self.full(prefix))
-                .set_start_after(after.clone())
-                .encoding_type(EncodingType::Url);
-            let answer = self.within(deadline, request.send()).await?;
-            let answer = answer.map_err(|e| Failure::from(&e))?;
-
-            let encoded = answer.encoding_type == Some(EncodingType::Url);
-            let more = answer.is_truncated == Some(true);
-            let mut page = Page {
-                objects: Vec::new(),
-                more,
-            };
-            for object in answer.contents() {
-                let name = name_of(object, encoded)?;
-                if after.as_deref().is_some_and(|after| name.as_str() <= after) {
-                    let text = format!("the listing is not in the order of names at {name}");
-                    return Err(Failure::new(Kind::Damaged, text));
-                }
-                // What a console shows as a folder is an empty object that ends in a slash.
-                if !name.ends_with('/') {
-                    page.objects.push(self.listed(&name, object)?);
-                }
-                after = Some(name);
-            }
-            // A page of nothing but folders: the caller could not tell where to go on.
-            if !more || !page.objects.is_empty() {
-                return Ok(page);
-            }
-            if answer.contents().is_empty() {
-                return Err(Failure::new(
-                    Kind::Damaged,
-                    "an empty page claims that more follows",
-                ));
-            }
-        }
-    }
-
-    fn listed(&self, name: &str, object: &Object) -> Answer<Listed> {
-        let damaged = |text: String| Failure::new(Kind::Damaged, text);
-        let key = match self.options.prefix.as_str() {
-            "" => Some(name),
-            prefix => name
-                .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_prefix('/')),
-        };
-        let key = key.ok_or_else(|| damaged(format!("{name} was not asked for")))?;
-        let size = object.size.and_then(|size| u64::try_from(size).ok());
-        let size = size.ok_or_else(|| damaged(format!("{name} is listed without its size")))?;
-        let receipt = object.last_modified.as_ref().map(unix_time);
-        let receipt =
-            receipt.ok_or_else(|| damaged(format!("{name} is listed without its time")))?;
-        Ok(Listed {
-            key: key.to_owned(),
-            size,
-            receipt,
-        })
-    }
 }
 
 impl Store for S3Store {
@@ -451,116 +371,16 @@ fn broke_off(why: &str) -> Failure {
     }
 }
 
+fn is_endpoint(text: &str) -> bool {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        !host.starts_with('/') && !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic())
+    })
+}
+
 fn location(options: &S3Options) -> String {
     let slash = if options.prefix.is_empty() { "" } else { "/" };
     format!("s3://{}{slash}{}", options.bucket, options.prefix)
-}
-
-async fn client(options: &S3Options) -> Client {
-    let given = options.region.clone().map(Region::new);
-    let region = RegionProviderChain::first_try(given);
-    let region = if options.endpoint.is_none() {
-        region.or_default_provider()
-    } else {
-        // Without asking the machine: one outside AWS would wait for an answer in vain.
-        let profile = ProfileFileRegionProvider::builder();
-        let profile = match &options.profile {
-            Some(name) => profile.profile_name(name).build(),
-            None => profile.build(),
-        };
-        region
-            .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(profile)
-    };
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(region.or_else(Region::from_static("us-east-1")));
-    if let Some(profile) = &options.profile {
-        loader = loader.profile_name(profile);
-    }
-    if let Some(fixed) = &options.credentials {
-        let token = fixed.session_token.clone();
-        let (access, secret) = (&fixed.access_key, &fixed.secret_key);
-        loader =
-            loader.credentials_provider(sdk::Credentials::new(access, secret, token, None, "asof"));
-    }
-    let shared = loader.load().await;
-
-    // The SDK takes an endpoint from the environment as well.
-    let foreign = options.endpoint.is_some()
-        || shared.endpoint_url().is_some()
-        || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-    let mut config = sdk::Builder::from(&shared)
-        .force_path_style(options.path_style.unwrap_or(foreign))
-        .retry_config(RetryConfig::standard().with_max_attempts(options.max_attempts.max(1)))
-        .timeout_config(timeouts(options, 0))
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    if let Some(endpoint) = &options.endpoint {
-        config = config.endpoint_url(endpoint);
-    }
-    Client::from_conf(config.build())
-}
-
-/// At least a second and at most a day: a deadline must be an instant that exists.
-fn timeout(options: &S3Options) -> Duration {
-    Duration::from_secs(options.timeout_seconds.clamp(1, 86_400))
-}
-
-/// A request may take a third of the call's time, so that a silent server is asked again.
-fn timeouts(options: &S3Options, bytes: u64) -> TimeoutConfig {
-    let third = timeout(options) / 3;
-    TimeoutConfig::builder()
-        .connect_timeout(third.min(Duration::from_secs(10)))
-        .operation_attempt_timeout(third.saturating_add(Duration::from_secs(bytes / SLOWEST)))
-        .build()
-}
-
-fn name_of(object: &Object, encoded: bool) -> Answer<String> {
-    let name = object.key().unwrap_or_default();
-    if !encoded {
-        return Ok(name.to_owned());
-    }
-    let bytes = percent::decode(&name.replace('+', " "));
-    bytes
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| Failure::new(Kind::Damaged, format!("{name} is listed but is no name")))
-}
-
-fn unix_time(at: &DateTime) -> UnixTime {
-    UnixTime::new(at.secs(), at.subsec_nanos())
-}
-
-/// Keeps the `Date` of the reply to one call, of the last if there were several.
-#[derive(Debug, Clone, Default)]
-struct Date(Arc<Mutex<Option<String>>>);
-
-impl Date {
-    fn read(&self) -> Answer<UnixTime> {
-        let text = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let text = text.ok_or_else(|| Failure::new(Kind::Damaged, "the reply has no Date"))?;
-        match DateTime::from_str(&text, DateTimeFormat::HttpDate) {
-            Ok(at) => Ok(unix_time(&at)),
-            Err(_) => Err(Failure::new(
-                Kind::Damaged,
-                format!("the reply's Date is {text:?}"),
-            )),
-        }
-    }
-}
-
-impl Intercept for Date {
-    fn name(&self) -> &'static str {
-        "asof receipt"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> std::result::Result<(), BoxError> {
-        let date = context.response().headers().get("date").map(str::to_owned);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
-        Ok(())
-    }
 }

@@ -457,12 +457,15 @@ fn an_object_that_is_too_large_for_the_server_is_not_sent() {
 
 #[test]
 fn options_that_make_no_sense_are_refused_before_anything_is_sent() {
+    let endpoint = |text: &str| S3Options {
+        endpoint: Some(text.into()),
+        ..fake_options(1)
+    };
     for options in [
         S3Options::default(),
-        S3Options {
-            endpoint: Some("127.0.0.1:7480".into()),
-            ..fake_options(1)
-        },
+        endpoint("127.0.0.1:7480"),
+        endpoint("http://"),
+        endpoint("http://a host/"),
     ] {
         assert_eq!(
             asof::store::S3Store::open(options, Stop::new())

@@ -6,7 +6,7 @@
 //!
 //! Memory is bounded: of each directory only the smallest names are kept, as many
 //! as the page can still take. A directory with more objects than fit into a page
-//! is therefore read once for each page (about 40 ms for 100,000 names), and in
+//! is therefore read once for each page (70 ms for 100,000 names), and in
 //! exchange a listing shows everything that was there when it was asked for.
 
 use std::collections::BinaryHeap;

@@ -61,16 +61,15 @@ where
                 Failure::new(Kind::Unavailable, "the server did not answer in time")
             }
             SdkError::DispatchFailure(failure) => {
-                let text = chain(error);
-                // No credentials, or a URL that cannot be: nothing was sent, and nothing will be.
-                let kind = if text.contains("credentials") || text.contains("identity") {
-                    Kind::Denied
-                } else if failure.is_user() {
-                    Kind::Invalid
+                let cause = failure.as_connector_error().and_then(Error::source);
+                let text = cause.map_or_else(|| chain(error), chain);
+                if text.contains("credentials") {
+                    let text = format!("no credentials that work were found: {text}");
+                    Failure::new(Kind::Denied, text)
                 } else {
-                    Kind::Unavailable
-                };
-                Failure::new(kind, text)
+                    let text = format!("the server cannot be reached: {text}");
+                    Failure::new(Kind::Unavailable, text)
+                }
             }
             SdkError::ResponseError(answer) => {
                 let status = answer.raw().status().as_u16();
