@@ -4,12 +4,13 @@
 //! never sideways, never up; `tests/tidy.rs` holds the table and checks it:
 //!
 //! ```text
-//! 6  cli
-//! 5  ops    mount
-//! 4  view
-//! 3  repo
-//! 2  store  index  cache  source
-//! 1  codec  format
+//! 7  cli
+//! 6  ops    mount
+//! 5  view
+//! 4  repo
+//! 3  store  index  cache  source  target
+//! 2  format
+//! 1  codec
 //! 0  base
 //! ```
 //!
@@ -17,4 +18,11 @@
 //! `docs/ARCHITECTURE.md`; the bytes are in `docs/FORMAT.md`.
 
 pub mod base;
+pub mod cache;
+pub mod cli;
+pub mod codec;
+pub mod format;
+pub mod index;
+pub mod repo;
 pub mod store;
+pub mod view;

@@ -24,6 +24,9 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Where problems are handed as they happen.
+type Sink = Box<dyn Fn(&Problem) + Send + Sync>;
+
 /// Counters that workers advance and a terminal shows.
 ///
 /// Shared by reference or `Arc`. All figures only grow.
@@ -43,7 +46,7 @@ pub struct Progress {
     pub problems: AtomicU64,
     phase: Mutex<&'static str>,
     current: Mutex<String>,
-    sink: Option<Box<dyn Fn(&Problem) + Send + Sync>>,
+    sink: Option<Sink>,
 }
 
 impl Progress {

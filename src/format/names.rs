@@ -1,0 +1,131 @@
+//! The names of objects, made and read in this one place.
+//!
+//! ```text
+//! asof.json
+//! keys/<sha256>.json
+//! packs/<first 2 digits>/<sha256>
+//! log/<hour>-<sha256>            hour: YYYYMMDDHH, UTC, as the writer claims it
+//! ```
+//!
+//! But for `asof.json`, a name holds the SHA-256 of the object's bytes: it is its
+//! own proof, and writing an object twice can do no harm. The hour in front lets
+//! LIST begin where the last one ended.
+
+use crate::base::{KeyId, PackId, RecordId, UnixTime};
+
+/// The repository's description.
+pub const CONFIG: &str = "asof.json";
+/// Where wrapped keys are.
+pub const KEYS: &str = "keys/";
+/// Where packs are.
+pub const PACKS: &str = "packs/";
+/// Where records are.
+pub const LOG: &str = "log/";
+
+/// The name of a file with wrapped keys.
+#[must_use]
+pub fn key(id: KeyId) -> String {
+    format!("{KEYS}{id}.json")
+}
+
+/// The id in the name of a file with wrapped keys.
+#[must_use]
+pub fn parse_key(name: &str) -> Option<KeyId> {
+    name.strip_prefix(KEYS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// The name of a pack.
+#[must_use]
+pub fn pack(id: PackId) -> String {
+    let id = id.to_string();
+    format!("{PACKS}{}/{id}", &id[..2])
+}
+
+/// The id in the name of a pack.
+#[must_use]
+pub fn parse_pack(name: &str) -> Option<PackId> {
+    let (folder, id) = name.strip_prefix(PACKS)?.split_once('/')?;
+    id.starts_with(folder).then_some(())?;
+    (folder.len() == 2).then_some(())?;
+    id.parse().ok()
+}
+
+/// An hour of UTC, as the names of records have it: ten digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hour(u64);
+
+impl Hour {
+    /// The hour that `at` is in, clamped to the years 0001 to 9999.
+    #[must_use]
+    pub fn of(at: UnixTime) -> Hour {
+        const FIRST: i64 = -62_135_596_800;
+        const LAST: i64 = 253_402_207_200;
+        let seconds = at.seconds.clamp(FIRST, LAST);
+        let zoned = jiff::Timestamp::from_second(seconds)
+            .unwrap_or_default()
+            .to_zoned(jiff::tz::TimeZone::UTC);
+        let digits = |n: i64| u64::try_from(n).unwrap_or(0);
+        Hour(
+            digits(zoned.year().into()) * 1_000_000
+                + digits(zoned.month().into()) * 10_000
+                + digits(zoned.day().into()) * 100
+                + digits(zoned.hour().into()),
+        )
+    }
+}
+
+impl std::fmt::Display for Hour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:010}", self.0)
+    }
+}
+
+/// The name of a record.
+#[must_use]
+pub fn record(hour: Hour, id: RecordId) -> String {
+    format!("{LOG}{hour}-{id}")
+}
+
+/// Where a listing of records of that hour and later begins: before all of them,
+/// after all earlier ones.
+#[must_use]
+pub fn record_start(hour: Hour) -> String {
+    format!("{LOG}{hour}")
+}
+
+/// The hour and id in the name of a record.
+#[must_use]
+pub fn parse_record(name: &str) -> Option<(Hour, RecordId)> {
+    let (hour, id) = name.strip_prefix(LOG)?.split_once('-')?;
+    let plain = hour.len() == 10 && hour.bytes().all(|b| b.is_ascii_digit());
+    plain.then_some(())?;
+    Some((Hour(hour.parse().ok()?), id.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        let id = [0xc4; 32];
+        assert_eq!(parse_key(&key(KeyId(id))), Some(KeyId(id)));
+        assert_eq!(parse_pack(&pack(PackId(id))), Some(PackId(id)));
+        let hour = Hour::of("2026-11-21T05:59:59Z".parse::<jiff::Timestamp>().unwrap().into());
+        assert_eq!(hour.to_string(), "2026112105");
+        assert_eq!(parse_record(&record(hour, RecordId(id))), Some((hour, RecordId(id))));
+        assert!(record_start(hour) < record(hour, RecordId([0; 32])));
+        assert_eq!(Hour::of(UnixTime::new(i64::MAX, 0)).to_string(), "9999123022");
+    }
+
+    #[test]
+    fn nothing_else_reads_as_a_name() {
+        let id = PackId([0xc4; 32]);
+        for name in ["", "packs/", "packs/c5/", &format!("packs/c5/{id}"), &format!("packs/{id}")] {
+            assert_eq!(parse_pack(name), None, "{name}");
+        }
+        for name in [format!("log/202611210-{id}"), format!("log/+026112105-{id}"), "log/".into()] {
+            assert_eq!(parse_record(&name), None, "{name}");
+        }
+    }
+}

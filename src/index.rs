@@ -1,0 +1,344 @@
+//! The index: what this machine knows of the repository, in SQLite.
+//!
+//! It is the fold of all facts of the log, and what this machine's backups saw of
+//! their sources. It is a cache. Nothing in it is believed for correctness: a
+//! chunk that it finds is checked against its id, and a snapshot's row carries a
+//! checksum. Lost, corrupt, of an older schema or of another repository, it is
+//! thrown away and rebuilt from the log, and whoever opened it is told.
+//!
+//! Several processes share it: write-ahead logging lets readers go on while one
+//! writes, and every change is one transaction. Several threads share an
+//! [`Index`]: each call borrows a connection from a small pool. Memory does not
+//! grow with the repository; SQLite's page cache is bounded per connection.
+
+mod packs;
+mod scan;
+mod schema;
+mod snapshots;
+mod views;
+
+pub use packs::{ChunkPlace, FoldedPack, FoldedRecord, PackRow, SeenRecord};
+pub use scan::{ScanSource, ScannedDir};
+pub use snapshots::SnapshotRow;
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::base::{Kind, RepositoryId};
+
+/// A call to the index that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite reported an error.
+    #[error("the index {path} failed")]
+    Sqlite {
+        /// The index's file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Its directory or file cannot be made, read or removed.
+    #[error("cannot use {path} for the index")]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A row does not say what it was written to say.
+    #[error("the index {path} is corrupt: {what}")]
+    Corrupt {
+        /// The index's file.
+        path: PathBuf,
+        /// Which row.
+        what: String,
+    },
+    /// It belongs to another repository.
+    #[error("the index {path} belongs to another repository")]
+    OtherRepository {
+        /// The index's file.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// What the failure means. [`Kind::Damaged`]: the index must be rebuilt.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        use rusqlite::ErrorCode as C;
+        match self {
+            Error::Corrupt { .. } | Error::OtherRepository { .. } => Kind::Damaged,
+            Error::File { source, .. } => Kind::of_io(source),
+            Error::Sqlite { source, .. } => match source.sqlite_error_code() {
+                Some(C::DatabaseCorrupt | C::NotADatabase | C::SchemaChanged) => Kind::Damaged,
+                Some(C::DiskFull) => Kind::Full,
+                Some(C::DatabaseBusy | C::DatabaseLocked) => Kind::Unavailable,
+                Some(C::PermissionDenied | C::ReadOnly | C::AuthorizationForStatementDenied) => {
+                    Kind::Denied
+                }
+                // No such table or column: the schema is not what its version says.
+                Some(C::Unknown) | None => Kind::Damaged,
+                Some(_) => Kind::Io,
+            },
+        }
+    }
+}
+
+/// What the index returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The index of one repository on this machine.
+pub struct Index {
+    path: PathBuf,
+    repository: RepositoryId,
+    open: RwLock<Arc<Open>>,
+}
+
+/// The connections to one database file.
+struct Open {
+    identity: (u64, u64),
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+/// An index and what had to be done to open it.
+pub struct Opened {
+    /// The index.
+    pub index: Index,
+    /// Why it is empty and must be filled from the log, if it is: for people.
+    pub rebuilt: Option<String>,
+}
+
+/// The most idle connections that are kept.
+const READERS_MAX: usize = 8;
+
+impl Index {
+    /// Opens the index of `repository` in `dir`, making both when they are missing.
+    ///
+    /// One that is corrupt, of another schema or of another repository is thrown
+    /// away and made anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if no index can be kept there.
+    pub fn open(dir: &Path, repository: RepositoryId) -> Result<Opened> {
+        make_dir(dir)?;
+        let path = dir.join("index.sqlite");
+        let existed = path.exists();
+        let (open, rebuilt) = match Open::new(&path, repository) {
+            Ok(open) => (open, (!existed).then(|| "there was none on this machine".to_owned())),
+            Err(error) if error.kind() == Kind::Damaged => {
+                remove(&path)?;
+                (Open::new(&path, repository)?, Some(describe(&error)))
+            }
+            Err(error) => return Err(error),
+        };
+        let index = Index { path, repository, open: RwLock::new(Arc::new(open)) };
+        Ok(Opened { index, rebuilt })
+    }
+
+    /// The file that the index is in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file that was opened is still the one under its name.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.current().identity)
+    }
+
+    /// Throws the index away and opens an empty one.
+    ///
+    /// If another process already did so, its new one is opened instead.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if it cannot be removed or made.
+    pub fn reset(&self) -> Result<()> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mine = std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == open.identity);
+        if mine {
+            remove(&self.path)?;
+        }
+        if let Some(dir) = self.path.parent() {
+            make_dir(dir)?;
+        }
+        let fresh = match Open::new(&self.path, self.repository) {
+            Err(error) if error.kind() == Kind::Damaged => {
+                remove(&self.path)?;
+                Open::new(&self.path, self.repository)?
+            }
+            other => other?,
+        };
+        *open = Arc::new(fresh);
+        Ok(())
+    }
+
+    /// A remembered value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+            optional(statement.query_row([key], |row| row.get(0)))
+        })
+    }
+
+    /// Remembers a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be written.
+    pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<()> {
+        self.write(|db| {
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value)).map(|_| ())
+        })
+    }
+
+    fn current(&self) -> Arc<Open> {
+        Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn error(&self, source: rusqlite::Error) -> Error {
+        Error::Sqlite { path: self.path.clone(), source }
+    }
+
+    /// Runs `work` on a connection that reads.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let open = self.current();
+        let idle = lock(&open.readers).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.path, true).map_err(|e| self.error(e))?,
+        };
+        let result = work(&connection).map_err(|e| self.error(e));
+        let mut readers = lock(&open.readers);
+        if readers.len() < READERS_MAX && result.is_ok() {
+            readers.push(connection);
+        }
+        result
+    }
+
+    /// Runs `work` in one transaction.
+    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let open = self.current();
+        let mut writer = lock(&open.writer);
+        let run = || -> rusqlite::Result<T> {
+            let behavior = rusqlite::TransactionBehavior::Immediate;
+            let transaction = writer.transaction_with_behavior(behavior)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|e| self.error(e))
+    }
+}
+
+impl Open {
+    fn new(path: &Path, repository: RepositoryId) -> Result<Open> {
+        let sqlite = |source| Error::Sqlite { path: path.to_owned(), source };
+        let file = |source| Error::File { path: path.to_owned(), source };
+        let mut writer = connect(path, false).map_err(sqlite)?;
+        schema::prepare(&mut writer).map_err(sqlite)?;
+        let stored: Option<Vec<u8>> = optional(writer.query_row(
+            "SELECT value FROM meta WHERE key = 'repository'",
+            [],
+            |row| row.get(0),
+        ))
+        .map_err(sqlite)?;
+        match stored {
+            Some(stored) if stored != repository.0 => {
+                return Err(Error::OtherRepository { path: path.to_owned() });
+            }
+            Some(_) => {}
+            None => {
+                writer
+                    .execute(
+                        "INSERT OR IGNORE INTO meta VALUES ('repository', ?1)",
+                        [repository.0.as_slice()],
+                    )
+                    .map_err(sqlite)?;
+            }
+        }
+        let found = std::fs::metadata(path).map_err(file)?;
+        Ok(Open {
+            identity: (found.dev(), found.ino()),
+            writer: Mutex::new(writer),
+            readers: Mutex::new(Vec::new()),
+        })
+    }
+}
+
+fn connect(path: &Path, existing: bool) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if !existing {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(60))?;
+    // Losing the last transactions in a power cut costs a sync, never correctness.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", -4096)?;
+    connection.pragma_update(None, "mmap_size", 256_i64 << 20)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| Error::File { path: dir.to_owned(), source })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::File { path: name.into(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn describe(error: &Error) -> String {
+    match error {
+        Error::Sqlite { source, .. } => format!("it could not be read: {source}"),
+        other => other.to_string(),
+    }
+}
+
+/// A row that may be missing.
+fn optional<T>(result: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// An id column that does not hold an id.
+fn bad_column(what: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, what.into())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

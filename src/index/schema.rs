@@ -1,0 +1,78 @@
+//! The tables, and how an older set of them becomes this one: not at all.
+//!
+//! The index is a cache of the log, so the migration of any other version is to
+//! report it as damaged; it is then made anew.
+
+use rusqlite::Connection;
+
+/// Raised whenever a table changes.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+-- Records that were folded, or found to be unreadable (problem).
+CREATE TABLE record (
+    id BLOB PRIMARY KEY, receipt INTEGER NOT NULL, writer BLOB, chain BLOB,
+    number INTEGER, problem TEXT
+) WITHOUT ROWID;
+
+-- Packs by dense numbers, so that chunk rows are small and a mark is a bitmap.
+CREATE TABLE pack (
+    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, kind INTEGER NOT NULL,
+    size INTEGER NOT NULL, key BLOB, frames BLOB NOT NULL, trusted INTEGER NOT NULL,
+    evidence INTEGER NOT NULL
+);
+CREATE TABLE chunk (
+    id BLOB NOT NULL, pack INTEGER NOT NULL, start INTEGER NOT NULL,
+    length INTEGER NOT NULL, PRIMARY KEY (id, pack)
+) WITHOUT ROWID;
+
+CREATE TABLE snapshot (
+    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, receipt INTEGER NOT NULL,
+    writer BLOB NOT NULL, fact BLOB NOT NULL, checksum BLOB NOT NULL
+);
+CREATE TABLE forgotten (snapshot BLOB PRIMARY KEY) WITHOUT ROWID;
+
+-- Every other fact, verbatim.
+CREATE TABLE fact (
+    record BLOB NOT NULL, place INTEGER NOT NULL, bytes BLOB NOT NULL,
+    PRIMARY KEY (record, place)
+) WITHOUT ROWID;
+
+-- What this machine's backups saw.
+CREATE TABLE scan_source (
+    source TEXT PRIMARY KEY, snapshot BLOB NOT NULL, evidence INTEGER NOT NULL,
+    generation INTEGER NOT NULL, roots BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE scan_dir (
+    source TEXT NOT NULL, path BLOB NOT NULL, part INTEGER NOT NULL,
+    generation INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (source, path, part, generation)
+) WITHOUT ROWID;
+CREATE TABLE scan_seen (
+    source TEXT NOT NULL, generation INTEGER NOT NULL, path BLOB NOT NULL,
+    PRIMARY KEY (source, generation, path)
+) WITHOUT ROWID;
+
+-- Numbers of the mount's directories, which inode numbers are made of.
+CREATE TABLE view (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+";
+
+/// Makes the tables of an empty database, and refuses those of another version.
+pub(super) fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if version == 0 && tables == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    } else if version != VERSION {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some(format!("its schema is version {version}, this program uses {VERSION}")),
+        ));
+    }
+    transaction.commit()
+}

@@ -1,0 +1,95 @@
+//! Snapshots.
+
+use rusqlite::Connection;
+
+use super::{Error, FoldedRecord, Index, Result};
+use crate::base::{SnapshotId, WriterId};
+use crate::codec::hash::sha256;
+
+/// A snapshot that is not forgotten, as the index has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// When the store received its record. Seconds since 1970.
+    pub receipt: i64,
+    /// Who published it.
+    pub writer: WriterId,
+    /// The whole fact.
+    pub fact: Vec<u8>,
+}
+
+pub(super) fn fold(
+    db: &Connection,
+    id: SnapshotId,
+    record: &FoldedRecord,
+    fact: &[u8],
+) -> rusqlite::Result<()> {
+    let writer = record.writer.map(|w| w.0).unwrap_or_default();
+    // The earliest receipt stands: an id is of one taking, and what comes later
+    // under the same id is a copy.
+    db.prepare_cached(
+        "INSERT INTO snapshot (id, receipt, writer, fact, checksum) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (id) DO UPDATE SET receipt = excluded.receipt, writer = excluded.writer,
+             fact = excluded.fact, checksum = excluded.checksum
+         WHERE excluded.receipt < snapshot.receipt",
+    )?
+    .execute((
+        id.0.as_slice(),
+        record.receipt,
+        writer.as_slice(),
+        fact,
+        checksum(record.receipt, &writer, fact),
+    ))
+    .map(|_| ())
+}
+
+fn checksum(receipt: i64, writer: &[u8], fact: &[u8]) -> Vec<u8> {
+    sha256(&[&receipt.to_be_bytes(), writer, fact].concat())[..8].to_vec()
+}
+
+impl Index {
+    /// All snapshots that are not forgotten, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a row is not what was written.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotRow>> {
+        let rows: Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)> = self.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT receipt, writer, fact, checksum FROM snapshot
+                 WHERE id NOT IN (SELECT snapshot FROM forgotten)",
+            )?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+            rows.collect()
+        })?;
+        rows.into_iter()
+            .map(|(receipt, writer, fact, sum)| {
+                let corrupt = || Error::Corrupt {
+                    path: self.path.clone(),
+                    what: "a snapshot's row is not what was written".into(),
+                };
+                if checksum(receipt, &writer, &fact) != sum {
+                    return Err(corrupt());
+                }
+                let writer = WriterId::from_slice(&writer).ok_or_else(corrupt)?;
+                Ok(SnapshotRow { receipt, writer, fact })
+            })
+            .collect()
+    }
+
+    /// A number that changes whenever a snapshot is added or forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn snapshots_version(&self) -> Result<(i64, i64, i64)> {
+        self.read(|db| {
+            db.query_row(
+                "SELECT (SELECT count(*) FROM snapshot), (SELECT coalesce(max(number), 0)
+                 FROM snapshot), (SELECT count(*) FROM forgotten)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! The repository: chunks in packs, facts in records, trees of nodes.
+//!
+//! Everything above this layer asks for files and directories; everything below
+//! knows only objects, rows or bytes.
+
+pub mod checkpoint;
+pub mod error;
+pub mod keyring;
+pub mod keys;
+pub mod library;
+pub mod log;
+pub mod packer;
+pub mod reader;
+pub mod repository;
+pub mod trees;
+pub mod writer;
+
+pub use error::{Error, Result};
+pub use library::{FileContent, Library, LoadedNode, SnapshotInfo, Whence};
+pub use repository::{InitOptions, LocalOptions, Repository, init};

@@ -1,0 +1,131 @@
+//! What can go wrong with a repository.
+
+use crate::base::{ChunkId, Kind, PackId};
+use crate::codec::CodecError;
+use crate::format::FormatError;
+use crate::{index, store};
+
+/// A call to a repository that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The local index failed.
+    #[error(transparent)]
+    Index(#[from] index::Error),
+    /// There is no repository where one was looked for.
+    #[error("there is no repository in {location}: {missing} was not found")]
+    NoRepository {
+        /// Where it was looked for.
+        location: String,
+        /// The object that is missing.
+        missing: &'static str,
+    },
+    /// There is something where a new repository was to be made.
+    #[error("there is a repository in {location} already")]
+    Exists {
+        /// Where.
+        location: String,
+    },
+    /// An object is not what the format says.
+    #[error("{name} cannot be used")]
+    Object {
+        /// The object's name in the store, or a local file's path.
+        name: String,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// An object does not open, unpack or verify.
+    #[error("{name} cannot be opened")]
+    Sealed {
+        /// The object's name in the store, or a local file's path.
+        name: String,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+    /// No key opens the repository with what was given.
+    #[error("the passphrase opens none of the {keys} keys of {location}")]
+    WrongKey {
+        /// Where the repository is.
+        location: String,
+        /// How many keys were tried.
+        keys: usize,
+    },
+    /// The key at hand may not do this.
+    #[error("{action} needs {needs}")]
+    NotAllowed {
+        /// What was to be done.
+        action: &'static str,
+        /// Which key would do.
+        needs: &'static str,
+    },
+    /// A chunk is in no pack that is known.
+    #[error("chunk {chunk} is in no pack that is known")]
+    ChunkMissing {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// A chunk was found, but its content is not what its id says.
+    ///
+    /// The pack is damaged, or was altered. Reading any other chunk is still safe.
+    #[error("chunk {chunk} in pack {pack} is corrupt")]
+    ChunkCorrupt {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Where it was read from.
+        pack: PackId,
+    },
+    /// A tree does not fit together.
+    #[error("the tree at chunk {chunk} contradicts itself: {why}")]
+    Tree {
+        /// The node.
+        chunk: ChunkId,
+        /// How.
+        why: &'static str,
+    },
+    /// It was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A thread that the work depended on ended unexpectedly.
+    #[error("a worker thread failed: {0}")]
+    Worker(String),
+}
+
+impl Error {
+    /// What the failure means.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Store(e) => e.kind,
+            Error::Index(e) => e.kind(),
+            Error::NoRepository { .. } => Kind::NoRepository,
+            Error::Exists { .. } => Kind::AlreadyExists,
+            Error::Object { source, .. } => source.kind(),
+            Error::Sealed { source: CodecError::Suite(_), .. } => Kind::Future,
+            Error::WrongKey { .. } => Kind::WrongKey,
+            Error::NotAllowed { .. } => Kind::Denied,
+            Error::Sealed { .. }
+            | Error::ChunkMissing { .. }
+            | Error::ChunkCorrupt { .. }
+            | Error::Tree { .. } => Kind::Damaged,
+            Error::Interrupted => Kind::Interrupted,
+            Error::Worker(_) => Kind::Io,
+        }
+    }
+
+    /// The error that an object does not decode.
+    pub fn object(name: impl Into<String>) -> impl FnOnce(FormatError) -> Error {
+        let name = name.into();
+        move |source| Error::Object { name, source }
+    }
+
+    /// The error that an object does not open.
+    pub fn sealed(name: impl Into<String>) -> impl FnOnce(CodecError) -> Error {
+        let name = name.into();
+        move |source| Error::Sealed { name, source }
+    }
+}
+
+/// What a repository returns.
+pub type Result<T> = std::result::Result<T, Error>;

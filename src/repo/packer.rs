@@ -1,0 +1,367 @@
+//! Packs, built in memory and taken apart again.
+//!
+//! A pack is decoded once more before it leaves the process: directory and every
+//! frame opened, unpacked and each chunk compared with its id. A fault of this
+//! machine's memory, or of this program, then ends the backup and not the past.
+
+use bytes::Bytes;
+
+use crate::base::{ChunkId, PackId, RepositoryId};
+use crate::codec::compress::{self, Codec};
+use crate::codec::envelope::{Envelope, PublicKey, SecretKey};
+use crate::codec::hash::{ChunkKind, IdKey, sha256};
+use crate::codec::random;
+use crate::codec::seal::{Part, SealKey, Sealer, TAG_BYTES};
+use crate::format::pack::{
+    DIRECTORY_BYTES_MAX, Directory, FOOTER_BYTES, FRAME_BYTES_MAX, Frame, HEADER_BYTES, Header,
+    PackFact, associated, decode_footer, encode_footer, envelope_info,
+};
+use crate::format::{FormatError, names};
+use crate::repo::{Error, Result};
+
+/// A frame that was compressed and waits for its place in a pack.
+pub struct PackedFrame {
+    /// How it is packed.
+    pub codec: Codec,
+    /// The packed bytes.
+    pub packed: Vec<u8>,
+    /// How many bytes it unpacks to.
+    pub plain_len: u32,
+    /// The chunks in it, in order, with their lengths.
+    pub chunks: Vec<(ChunkId, u32)>,
+}
+
+/// A pack being filled.
+pub struct PackBuilder {
+    kind: ChunkKind,
+    random: [u8; 32],
+    key: Option<SealKey>,
+    sealer: Option<Sealer>,
+    bytes: Vec<u8>,
+    directory: Directory,
+}
+
+/// A pack that is complete.
+pub struct BuiltPack {
+    /// What a record says of it.
+    pub fact: PackFact,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+impl PackBuilder {
+    /// An empty pack, sealed to `recipient` if the repository is encrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sealed`] if the recipient's key is none.
+    pub fn new(
+        kind: ChunkKind,
+        repository: RepositoryId,
+        recipient: Option<&PublicKey>,
+        capacity: usize,
+    ) -> Result<PackBuilder> {
+        let random = random::bytes();
+        let key = recipient.map(|_| SealKey::random());
+        let envelope = match (recipient, &key) {
+            (Some(public), Some(key)) => {
+                let info = envelope_info(repository, kind);
+                let envelope = Envelope::seal(key, public, &info, &random)
+                    .map_err(Error::sealed("the repository's public key"))?;
+                crate::format::encode(&envelope)
+            }
+            _ => Vec::new(),
+        };
+        let envelope_len = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.extend_from_slice(&Header { kind, random, envelope_len }.encode());
+        bytes.extend_from_slice(&envelope);
+        let sealer = key.as_ref().map(SealKey::sealer);
+        Ok(PackBuilder { kind, random, key, sealer, bytes, directory: Directory::default() })
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.directory.frames.is_empty()
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Seals a frame and puts it behind the others.
+    pub fn add(&mut self, frame: PackedFrame) {
+        let number = u32::try_from(self.directory.frames.len()).unwrap_or(u32::MAX);
+        let mut sealed = frame.packed;
+        if let Some(sealer) = &self.sealer {
+            sealer.seal(Part::Numbered(number), &associated(self.kind), &mut sealed);
+        }
+        self.directory.frames.push(Frame {
+            offset: self.bytes.len() as u64,
+            sealed_len: u32::try_from(sealed.len()).unwrap_or(u32::MAX),
+            start: self.directory.content_len(),
+            plain_len: frame.plain_len,
+            codec: frame.codec,
+        });
+        self.directory.chunks.extend(frame.chunks);
+        self.bytes.extend_from_slice(&sealed);
+    }
+
+    /// Completes the pack.
+    #[must_use]
+    pub fn finish(mut self) -> BuiltPack {
+        let mut directory = self.directory.encode();
+        if let Some(sealer) = &self.sealer {
+            sealer.seal(Part::Last, &associated(self.kind), &mut directory);
+        }
+        self.bytes.extend_from_slice(&directory);
+        let length = u32::try_from(directory.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(&encode_footer(length));
+        debug_assert_eq!(self.bytes[16..48], self.random);
+        let fact = PackFact {
+            id: PackId(sha256(&self.bytes)),
+            kind: self.kind,
+            size: self.bytes.len() as u64,
+            key: self.key.as_ref().map(|key| *key.as_bytes()),
+            directory: self.directory,
+        };
+        BuiltPack { fact, bytes: self.bytes.into() }
+    }
+}
+
+/// Opens and unpacks one frame of a pack.
+///
+/// # Errors
+///
+/// [`Error::Sealed`] naming the pack, if it does not open or unpack.
+pub fn open_frame(
+    pack: PackId,
+    kind: ChunkKind,
+    sealer: Option<&Sealer>,
+    number: u32,
+    frame: &Frame,
+    sealed: &[u8],
+) -> Result<Vec<u8>> {
+    let wrong = || Error::sealed(names::pack(pack));
+    let plain_len = frame.plain_len as usize;
+    let Some(sealer) = sealer else {
+        return compress::unpack(frame.codec, sealed, plain_len).map_err(wrong());
+    };
+    let mut bytes = sealed.to_vec();
+    let opened =
+        sealer.open(Part::Numbered(number), &associated(kind), &mut bytes).map_err(wrong())?.len();
+    if frame.codec == Codec::Raw && opened == plain_len {
+        bytes.truncate(opened);
+        return Ok(bytes);
+    }
+    compress::unpack(frame.codec, &bytes[..opened], plain_len).map_err(wrong())
+}
+
+/// Reads the directory of a whole pack, with the key from its envelope or `key`.
+///
+/// # Errors
+///
+/// [`Error::Object`] or [`Error::Sealed`] naming the pack, if it is damaged or
+/// sealed to others.
+pub fn open_pack(
+    id: PackId,
+    bytes: &[u8],
+    repository: RepositoryId,
+    reader: Option<&SecretKey>,
+    key: Option<&SealKey>,
+) -> Result<PackFact> {
+    let name = names::pack(id);
+    let malformed =
+        |why: &str| Error::object(name.clone())(FormatError::malformed("pack", why.to_owned()));
+    if sha256(bytes) != id.0 {
+        return Err(malformed("its bytes are not what its name says"));
+    }
+    let header = Header::decode(bytes).map_err(Error::object(name.clone()))?;
+    let envelope_end = HEADER_BYTES + header.envelope_len as usize;
+    let envelope =
+        bytes.get(HEADER_BYTES..envelope_end).ok_or_else(|| malformed("it ends too soon"))?;
+    let key = match (key, reader) {
+        _ if envelope.is_empty() => None,
+        (Some(key), _) => Some(key.clone()),
+        (None, Some(reader)) => {
+            let envelope: Envelope = crate::format::decode_whole("envelope", envelope)
+                .map_err(Error::object(name.clone()))?;
+            let info = envelope_info(repository, header.kind);
+            let key = envelope.open(reader, &info, &header.random);
+            Some(key.map_err(Error::sealed(name.clone()))?)
+        }
+        (None, None) => return Err(malformed("it is sealed, and there is no key")),
+    };
+    let length = decode_footer(bytes).map_err(Error::object(name.clone()))? as usize;
+    let end = bytes.len() - FOOTER_BYTES;
+    let start = end.checked_sub(length).filter(|&start| start >= envelope_end);
+    let start = start.ok_or_else(|| malformed("its directory is longer than itself"))?;
+    if length > DIRECTORY_BYTES_MAX {
+        return Err(malformed("its directory is too long"));
+    }
+    let mut directory = bytes[start..end].to_vec();
+    if let Some(key) = &key {
+        let opened = key
+            .sealer()
+            .open(Part::Last, &associated(header.kind), &mut directory)
+            .map_err(Error::sealed(name.clone()))?
+            .len();
+        directory.truncate(opened);
+    }
+    let directory = Directory::decode(&directory).map_err(Error::object(name.clone()))?;
+    let frames_end = directory.frames.last().map_or(0, |f| f.offset + u64::from(f.sealed_len));
+    if frames_end > start as u64 {
+        return Err(malformed("its frames run into its directory"));
+    }
+    Ok(PackFact {
+        id,
+        kind: header.kind,
+        size: bytes.len() as u64,
+        key: key.map(|key| *key.as_bytes()),
+        directory,
+    })
+}
+
+/// Decodes a pack that was just built and compares everything with what went in.
+///
+/// # Errors
+///
+/// [`Error::Object`] or [`Error::ChunkCorrupt`]: this machine made a mistake, and
+/// the pack must not be stored.
+pub fn verify_pack(pack: &BuiltPack, repository: RepositoryId, ids: &IdKey) -> Result<()> {
+    let key = pack.fact.key.map(SealKey::from_bytes);
+    let fact = open_pack(pack.fact.id, &pack.bytes, repository, None, key.as_ref())?;
+    if fact != pack.fact {
+        let why = "it does not decode to what was encoded";
+        return Err(Error::object(names::pack(fact.id))(FormatError::malformed("pack", why)));
+    }
+    verify_chunks(&fact, &pack.bytes, ids, |chunk| {
+        Err(Error::ChunkCorrupt { chunk, pack: fact.id })
+    })
+}
+
+/// Compares every chunk of a whole pack with its id, and hands those that are not
+/// what they should be to `corrupt`.
+///
+/// # Errors
+///
+/// What `corrupt` returns, or an error if a frame does not open.
+pub fn verify_chunks(
+    fact: &PackFact,
+    bytes: &[u8],
+    ids: &IdKey,
+    mut corrupt: impl FnMut(ChunkId) -> Result<()>,
+) -> Result<()> {
+    let sealer = fact.key.map(|key| SealKey::from_bytes(key).sealer());
+    let mut content: Vec<u8> = Vec::new();
+    let mut content_start = 0;
+    let mut frames = fact.directory.frames.iter().enumerate();
+    for (id, start, length) in fact.directory.places() {
+        // Drop what earlier chunks used, then open frames until this one is whole.
+        let done = usize::try_from(start - content_start).unwrap_or(usize::MAX);
+        if done >= content.len() {
+            content.clear();
+            content_start = start;
+        } else if done > FRAME_BYTES_MAX {
+            content.drain(..done);
+            content_start = start;
+        }
+        let at = usize::try_from(start - content_start).unwrap_or(usize::MAX);
+        while content.len() < at + length as usize {
+            let Some((number, frame)) = frames.next() else {
+                return corrupt(id);
+            };
+            let begin = usize::try_from(frame.offset).unwrap_or(usize::MAX);
+            let sealed = bytes.get(begin..begin + frame.sealed_len as usize);
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let plain = open_frame(
+                fact.id,
+                fact.kind,
+                sealer.as_ref(),
+                number,
+                frame,
+                sealed.unwrap_or_default(),
+            )?;
+            content.extend_from_slice(&plain);
+        }
+        let plain = &content[at..at + length as usize];
+        if ids.chunk_id(fact.kind, &sha256(plain)) != id {
+            corrupt(id)?;
+        }
+    }
+    Ok(())
+}
+
+/// How much sealing adds to a frame.
+pub const FRAME_OVERHEAD: usize = TAG_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::compress::Compressor;
+
+    const REPOSITORY: RepositoryId = RepositoryId([1; 32]);
+
+    fn built(recipient: Option<&PublicKey>, ids: &IdKey) -> BuiltPack {
+        let mut builder =
+            PackBuilder::new(ChunkKind::Data, REPOSITORY, recipient, 1 << 16).unwrap();
+        let mut compressor = Compressor::new(3);
+        for n in 0..5_u8 {
+            let small = vec![n; 1000];
+            let other = vec![n ^ 0x55; 500];
+            let plain = [small.clone(), other.clone()].concat();
+            let (codec, packed) = compressor.pack(&plain);
+            let chunks = [small, other]
+                .map(|c| (ids.chunk_id(ChunkKind::Data, &sha256(&c)), c.len() as u32));
+            let chunks = chunks.to_vec();
+            builder.add(PackedFrame { codec, packed, plain_len: 1500, chunks });
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn a_pack_opens_by_its_envelope_for_the_reader_alone() {
+        let secret = SecretKey::random();
+        let ids = IdKey::secret(&[1; 32]);
+        let public = secret.public().unwrap();
+        let pack = built(Some(&public), &ids);
+        verify_pack(&pack, REPOSITORY, &ids).unwrap();
+        let open = |reader| open_pack(pack.fact.id, &pack.bytes, REPOSITORY, reader, None);
+        assert_eq!(open(Some(&secret)).unwrap(), pack.fact);
+        assert!(open(Some(&SecretKey::random())).is_err());
+        assert!(open(None).is_err());
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        for encrypted in [false, true] {
+            let secret = SecretKey::random();
+            let public = secret.public().unwrap();
+            let ids = IdKey::secret(&[1; 32]);
+            let pack = built(encrypted.then_some(&public), &ids);
+            for i in 0..pack.bytes.len() {
+                let mut bytes = pack.bytes.to_vec();
+                bytes[i] ^= 4;
+                let opened = open_pack(pack.fact.id, &bytes, REPOSITORY, Some(&secret), None);
+                assert!(opened.is_err(), "byte {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_not_its_id_is_named() {
+        let ids = IdKey::secret(&[1; 32]);
+        let pack = built(None, &ids);
+        let mut wrong = Vec::new();
+        verify_chunks(&pack.fact, &pack.bytes, &IdKey::secret(&[2; 32]), |id| {
+            wrong.push(id);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(wrong.len(), 10);
+        assert!(verify_pack(&pack, REPOSITORY, &IdKey::secret(&[2; 32])).is_err());
+    }
+}

@@ -1,0 +1,316 @@
+//! Reading chunks: index, memory, disk, store; then open, unpack, verify.
+//!
+//! What is fetched is a run of whole frames, and what is kept is their plaintext,
+//! since the next chunk that is wanted is nearly always a neighbour. A chunk is
+//! compared with its id when it is first taken from a frame. Nobody waits for a
+//! frame twice: whoever asks for one that is on its way waits for that one.
+//!
+//! Bounds: the memory caches have theirs in bytes, a fetch is at most
+//! [`FETCH_BYTES_MAX`], and at most [`ReaderOptions::fetchers`] run ahead of the
+//! readers.
+
+mod ahead;
+mod content;
+mod frames;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::base::{ChunkId, Kind};
+use crate::cache::{DiskCache, MemoryCache};
+use crate::codec::hash::{ChunkKind, sha256};
+use crate::format::node::{NODE_BYTES_MAX, Node};
+use crate::index::{ChunkPlace, Index};
+use crate::repo::keys::Keys;
+use crate::repo::library::LoadedNode;
+use crate::repo::{Error, Result};
+use crate::store::Store;
+use frames::{Frames, PackInfo};
+
+pub use ahead::Ahead;
+
+/// No single fetch asks for more than this. Bytes.
+pub const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// How much a reader may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderOptions {
+    /// Plaintext of frames in memory. Bytes.
+    pub frame_bytes: usize,
+    /// Decoded nodes in memory. Bytes, about.
+    pub node_bytes: usize,
+    /// Threads that fetch ahead.
+    pub fetchers: usize,
+}
+
+impl Default for ReaderOptions {
+    fn default() -> ReaderOptions {
+        ReaderOptions { frame_bytes: 48 << 20, node_bytes: 24 << 20, fetchers: 4 }
+    }
+}
+
+/// Reads chunks of a repository. Shared by many threads.
+pub struct Reader {
+    index: Arc<Index>,
+    keys: Arc<Keys>,
+    frames: Frames,
+    places: MemoryCache<ChunkId, Arc<[ChunkPlace]>>,
+    packs: MemoryCache<i64, Arc<PackInfo>>,
+    nodes: MemoryCache<ChunkId, Arc<LoadedNode>>,
+    lists: MemoryCache<ChunkId, content::Placed>,
+    options: ReaderOptions,
+    heal: Box<dyn Fn() -> Result<()> + Send + Sync>,
+    healed: Mutex<HashSet<ChunkId>>,
+}
+
+/// A frame's plaintext, and which of its chunks were compared with their ids.
+pub(super) struct PlainFrame {
+    pub(super) bytes: Bytes,
+    pub(super) kind: ChunkKind,
+    verified: Mutex<HashSet<(ChunkId, usize, usize)>>,
+}
+
+impl Reader {
+    /// A reader. `heal` is called when a chunk cannot be found or read where the
+    /// index says, once a chunk: it brings the index up to date.
+    pub fn new(
+        store: Arc<dyn Store>,
+        index: Arc<Index>,
+        keys: Arc<Keys>,
+        disk: Option<DiskCache>,
+        options: ReaderOptions,
+        heal: impl Fn() -> Result<()> + Send + Sync + 'static,
+    ) -> Reader {
+        Reader {
+            index,
+            keys,
+            frames: Frames::new(store, disk, options.frame_bytes),
+            places: MemoryCache::new(4 << 20),
+            packs: MemoryCache::new(8 << 20),
+            nodes: MemoryCache::new(options.node_bytes),
+            lists: MemoryCache::new(8 << 20),
+            options,
+            heal: Box::new(heal),
+            healed: Mutex::new(HashSet::new()),
+        }
+    }
+
+    /// Forgets where chunks are, after the index was made anew: pack numbers are
+    /// of one index only.
+    pub fn forget_places(&self) {
+        self.places.clear();
+        self.packs.clear();
+    }
+
+    /// The plaintext of a chunk, compared with its id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ChunkMissing`], or what went wrong at the last of its places.
+    pub fn chunk(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
+        match self.try_places(kind, id) {
+            Err(error) if self.may_heal(id, &error) => {
+                (self.heal)()?;
+                self.forget_places();
+                self.try_places(kind, id)
+            }
+            other => other,
+        }
+    }
+
+    /// The plaintext of a chunk if it is in memory.
+    pub fn chunk_in_memory(&self, kind: ChunkKind, id: &ChunkId) -> Option<Bytes> {
+        let places = self.places.get(id)?;
+        places.iter().find_map(|place| {
+            let pack = self.packs.get(&place.pack)?;
+            let frame = self.single_frame(&pack, place)?;
+            let plain = self.frames.in_memory(&pack, frame)?;
+            self.cut(kind, id, &pack, place, frame, &plain).ok()
+        })
+    }
+
+    /// A node, decoded and checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::chunk`], and [`Error::Object`] if it is no node.
+    pub fn node(&self, id: &ChunkId) -> Result<Arc<LoadedNode>> {
+        if let Some(node) = self.nodes.get(id) {
+            return Ok(node);
+        }
+        let bytes = self.chunk(ChunkKind::Node, id)?;
+        let decoded = Node::decode(&bytes);
+        let (refs, node) = decoded.map_err(Error::object(format!("the node in chunk {id}")))?;
+        let loaded = Arc::new(LoadedNode { refs, node, weight: 256 + bytes.len() * 4 });
+        self.nodes.put(*id, Arc::clone(&loaded), loaded.weight);
+        Ok(loaded)
+    }
+
+    /// A node if it is in memory.
+    pub fn node_in_memory(&self, id: &ChunkId) -> Option<Arc<LoadedNode>> {
+        self.nodes.get(id)
+    }
+
+    /// Brings the frames that hold these chunks into memory, neighbours in one fetch.
+    ///
+    /// # Errors
+    ///
+    /// The first that occurs; what was fetched before it stays.
+    pub fn warm(&self, ids: &[ChunkId]) -> Result<()> {
+        let mut wanted: Vec<(i64, usize, usize)> = Vec::new();
+        for id in ids {
+            let places = self.places_of(id)?;
+            let Some(place) = places.first() else {
+                continue;
+            };
+            let pack = self.pack(place.pack)?;
+            let frames = pack.directory.frames_of(place.start, place.length);
+            wanted.push((place.pack, frames.start, frames.end));
+        }
+        wanted.sort_unstable();
+        let mut runs = wanted.into_iter().peekable();
+        while let Some((number, start, mut end)) = runs.next() {
+            let pack = self.pack(number)?;
+            while let Some(&(other, first, last)) = runs.peek() {
+                if other != number || first > end || pack.span(start..last) > FETCH_BYTES_MAX {
+                    break;
+                }
+                end = end.max(last);
+                runs.next();
+            }
+            self.frames.load_run(&pack, start..end)?;
+        }
+        Ok(())
+    }
+
+    /// Counters for people.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.frames.counters()
+    }
+
+    /// How many threads may fetch ahead.
+    #[must_use]
+    pub fn fetchers(&self) -> usize {
+        self.options.fetchers
+    }
+
+    fn may_heal(&self, id: &ChunkId, error: &Error) -> bool {
+        let stale = matches!(error.kind(), Kind::NotFound | Kind::Damaged);
+        // A chunk that is truly lost must not cost a listing at every read.
+        let mut healed = self.healed.lock().unwrap_or_else(PoisonError::into_inner);
+        if healed.len() > 10_000 {
+            healed.clear();
+        }
+        stale && healed.insert(*id)
+    }
+
+    fn try_places(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
+        let places = self.places_of(id)?;
+        let mut last = Error::ChunkMissing { chunk: *id };
+        for place in places.iter() {
+            match self.chunk_at(kind, id, place) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn places_of(&self, id: &ChunkId) -> Result<Arc<[ChunkPlace]>> {
+        if let Some(places) = self.places.get(id) {
+            return Ok(places);
+        }
+        let places: Arc<[ChunkPlace]> = self.index.chunk_places(id)?.into();
+        if !places.is_empty() {
+            self.places.put(*id, Arc::clone(&places), 128 + 24 * places.len());
+        }
+        Ok(places)
+    }
+
+    fn pack(&self, number: i64) -> Result<Arc<PackInfo>> {
+        if let Some(pack) = self.packs.get(&number) {
+            return Ok(pack);
+        }
+        let row = self.index.pack(number)?.ok_or_else(|| {
+            Error::Index(crate::index::Error::Corrupt {
+                path: self.index.path().to_owned(),
+                what: format!("a chunk is in pack number {number}, which is not there"),
+            })
+        })?;
+        let pack = Arc::new(PackInfo::new(row, &self.keys)?);
+        self.packs.put(number, Arc::clone(&pack), 256 + 40 * pack.directory.frames.len());
+        Ok(pack)
+    }
+
+    fn single_frame(&self, pack: &PackInfo, place: &ChunkPlace) -> Option<usize> {
+        let frames = pack.directory.frames_of(place.start, place.length);
+        (frames.len() == 1).then_some(frames.start)
+    }
+
+    fn chunk_at(&self, kind: ChunkKind, id: &ChunkId, place: &ChunkPlace) -> Result<Bytes> {
+        let pack = self.pack(place.pack)?;
+        let corrupt = || Error::ChunkCorrupt { chunk: *id, pack: pack.id };
+        let frames = pack.directory.frames_of(place.start, place.length);
+        let end = place.start + u64::from(place.length);
+        if frames.is_empty() && place.length > 0
+            || end > pack.directory.content_len()
+            || kind == ChunkKind::Node && place.length as usize > NODE_BYTES_MAX
+        {
+            return Err(corrupt());
+        }
+        if let [frame] = frames.clone().collect::<Vec<_>>()[..] {
+            let plain = self.frames.load(&pack, frame)?;
+            return self.cut(kind, id, &pack, place, frame, &plain);
+        }
+        let mut bytes = Vec::with_capacity(place.length as usize);
+        for number in frames {
+            let frame = &pack.directory.frames[number];
+            let plain = self.frames.load(&pack, number)?;
+            let from = usize::try_from(place.start.saturating_sub(frame.start)).unwrap_or(0);
+            let rest = place.length as usize - bytes.len();
+            let upto = plain.bytes.len().min(from + rest);
+            bytes.extend_from_slice(plain.bytes.get(from..upto).ok_or_else(corrupt)?);
+        }
+        if bytes.len() != place.length as usize
+            || self.keys.ids.chunk_id(kind, &sha256(&bytes)) != *id
+        {
+            return Err(corrupt());
+        }
+        Ok(bytes.into())
+    }
+
+    /// Takes a chunk out of the one frame that holds it.
+    fn cut(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        pack: &PackInfo,
+        place: &ChunkPlace,
+        frame: usize,
+        plain: &PlainFrame,
+    ) -> Result<Bytes> {
+        let corrupt = || Error::ChunkCorrupt { chunk: *id, pack: pack.id };
+        let from = place.start - pack.directory.frames[frame].start;
+        let from = usize::try_from(from).map_err(|_| corrupt())?;
+        let upto = from + place.length as usize;
+        if upto > plain.bytes.len() {
+            return Err(corrupt());
+        }
+        let bytes = plain.bytes.slice(from..upto);
+        let mark = (*id, from, upto);
+        let lock = || plain.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kind == plain.kind && lock().contains(&mark);
+        if !known {
+            if self.keys.ids.chunk_id(kind, &sha256(&bytes)) != *id {
+                self.frames.drop_frame(pack, frame);
+                return Err(corrupt());
+            }
+            if kind == plain.kind {
+                lock().insert(mark);
+            }
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,288 @@
+//! Frames: fetched in runs, opened, kept; each fetched once however many ask.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::PlainFrame;
+use crate::base::PackId;
+use crate::cache::{DiskCache, MemoryCache};
+use crate::codec::hash::ChunkKind;
+use crate::codec::seal::Sealer;
+use crate::format::pack::Directory;
+use crate::format::{FormatError, names};
+use crate::index::PackRow;
+use crate::repo::keys::Keys;
+use crate::repo::packer::open_frame;
+use crate::repo::{Error, Result};
+use crate::store::Store;
+
+/// A pack made ready to read from.
+pub(super) struct PackInfo {
+    pub(super) id: PackId,
+    pub(super) kind: ChunkKind,
+    pub(super) directory: Directory,
+    sealer: Option<Sealer>,
+}
+
+impl PackInfo {
+    pub(super) fn new(row: PackRow, keys: &Keys) -> Result<PackInfo> {
+        let corrupt = |why: &str| {
+            Error::object(format!("the index's row of {}", names::pack(row.id)))(
+                FormatError::malformed("row", why.to_owned()),
+            )
+        };
+        let directory =
+            Directory::decode_frames(&row.frames).map_err(|e| corrupt(&e.to_string()))?;
+        let sealer = match (&row.key, &keys.recipient) {
+            (_, None) => None,
+            (Some(wrapped), Some(_)) => {
+                let key = keys.unwrap_pack_key(row.id, wrapped);
+                Some(key.ok_or_else(|| corrupt("its key does not open"))?.sealer())
+            }
+            (None, Some(_)) => return Err(corrupt("it has no key")),
+        };
+        let kind = if row.kind == 1 { ChunkKind::Node } else { ChunkKind::Data };
+        Ok(PackInfo { id: row.id, kind, directory, sealer })
+    }
+
+    /// How many bytes of the pack a run of frames covers.
+    pub(super) fn span(&self, frames: Range<usize>) -> u64 {
+        let range = self.range(frames);
+        range.end - range.start
+    }
+
+    fn range(&self, frames: Range<usize>) -> Range<u64> {
+        let all = &self.directory.frames;
+        match (all.get(frames.start), frames.end.checked_sub(1).and_then(|last| all.get(last))) {
+            (Some(first), Some(last)) => first.offset..last.offset + u64::from(last.sealed_len),
+            _ => 0..0,
+        }
+    }
+}
+
+type Key = (PackId, u32);
+
+/// The frames of all packs.
+pub(super) struct Frames {
+    store: Arc<dyn Store>,
+    disk: Option<DiskCache>,
+    memory: MemoryCache<Key, Arc<PlainFrame>>,
+    flights: Mutex<HashMap<Key, Arc<Flight>>>,
+    fetches: AtomicU64,
+    fetched_bytes: AtomicU64,
+    disk_hits: AtomicU64,
+    memory_hits: AtomicU64,
+    corrupt: AtomicU64,
+}
+
+/// A frame on its way.
+#[derive(Default)]
+struct Flight {
+    landed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Frames {
+    pub(super) fn new(store: Arc<dyn Store>, disk: Option<DiskCache>, bytes_max: usize) -> Frames {
+        Frames {
+            store,
+            disk,
+            memory: MemoryCache::new(bytes_max),
+            flights: Mutex::default(),
+            fetches: AtomicU64::new(0),
+            fetched_bytes: AtomicU64::new(0),
+            disk_hits: AtomicU64::new(0),
+            memory_hits: AtomicU64::new(0),
+            corrupt: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn in_memory(&self, pack: &PackInfo, frame: usize) -> Option<Arc<PlainFrame>> {
+        let found = self.memory.get(&key(pack, frame));
+        if found.is_some() {
+            self.memory_hits.fetch_add(1, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// A frame's plaintext.
+    pub(super) fn load(&self, pack: &PackInfo, frame: usize) -> Result<Arc<PlainFrame>> {
+        loop {
+            if let Some(plain) = self.in_memory(pack, frame) {
+                return Ok(plain);
+            }
+            match self.take_off(key(pack, frame)) {
+                // It is on its way; look again when it has landed. If its fetch
+                // failed, this caller tries itself.
+                Err(flight) => flight.wait(),
+                Ok(_landing) => {
+                    let mut loaded = self.fetch(pack, frame..frame + 1)?;
+                    let wrong = FormatError::malformed("pack", "no such frame");
+                    let plain = loaded.pop();
+                    return plain.ok_or_else(|| Error::object(names::pack(pack.id))(wrong));
+                }
+            }
+        }
+    }
+
+    /// Brings a run of frames into memory, in as few fetches as possible.
+    pub(super) fn load_run(&self, pack: &PackInfo, frames: Range<usize>) -> Result<()> {
+        let mut start = frames.start;
+        while start < frames.end {
+            if self.memory.get(&key(pack, start)).is_some() {
+                start += 1;
+                continue;
+            }
+            // As many as are neither here nor on their way, up to a fetch's bound.
+            let mut landings = Vec::new();
+            let mut end = start;
+            while end < frames.end
+                && (end == start || pack.span(start..end + 1) <= super::FETCH_BYTES_MAX)
+                && self.memory.get(&key(pack, end)).is_none()
+            {
+                match self.take_off(key(pack, end)) {
+                    Ok(landing) => landings.push(landing),
+                    Err(_) => break,
+                }
+                end += 1;
+            }
+            if end > start {
+                self.fetch(pack, start..end)?;
+            }
+            start = end.max(start + 1);
+        }
+        Ok(())
+    }
+
+    /// Drops a frame whose content is not what a chunk's id says.
+    pub(super) fn drop_frame(&self, pack: &PackInfo, frame: usize) {
+        self.corrupt.fetch_add(1, Ordering::Relaxed);
+        if let Some(disk) = &self.disk {
+            disk.remove(pack.id, key(pack, frame).1);
+        }
+    }
+
+    pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![
+            ("fetches", read(&self.fetches)),
+            ("fetched_bytes", read(&self.fetched_bytes)),
+            ("memory_hits", read(&self.memory_hits)),
+            ("disk_hits", read(&self.disk_hits)),
+            ("corrupt_chunks", read(&self.corrupt)),
+            ("memory_bytes", self.memory.weight() as u64),
+        ]
+    }
+
+    /// Fetches a run of frames that this caller has taken off for.
+    fn fetch(&self, pack: &PackInfo, frames: Range<usize>) -> Result<Vec<Arc<PlainFrame>>> {
+        let mut sealed: Vec<Option<Bytes>> = Vec::new();
+        for number in frames.clone() {
+            let frame = &pack.directory.frames[number];
+            let here = self
+                .disk
+                .as_ref()
+                .and_then(|disk| disk.get(pack.id, key(pack, number).1, frame.sealed_len as usize));
+            sealed.push(here);
+        }
+        let mut plains = Vec::new();
+        let mut at = frames.start;
+        while at < frames.end {
+            let place = at - frames.start;
+            if let Some(bytes) = &sealed[place] {
+                if let Ok(plain) = self.open(pack, at, bytes) {
+                    self.disk_hits.fetch_add(1, Ordering::Relaxed);
+                    plains.push(plain);
+                    at += 1;
+                    continue;
+                }
+                // What lay on disk was altered: the store has it.
+                self.drop_frame(pack, at);
+                sealed[place] = None;
+            }
+            let missing = sealed[place..].iter().take_while(|bytes| bytes.is_none()).count();
+            let range = pack.range(at..at + missing);
+            let base = range.start;
+            let bytes = self.store.get_range(&names::pack(pack.id), range)?;
+            self.fetches.fetch_add(1, Ordering::Relaxed);
+            self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            for number in at..at + missing {
+                let frame = &pack.directory.frames[number];
+                let from = usize::try_from(frame.offset - base).unwrap_or(usize::MAX);
+                let upto = from.saturating_add(frame.sealed_len as usize);
+                if upto > bytes.len() {
+                    let short = FormatError::malformed("pack", "it ends too soon");
+                    return Err(Error::object(names::pack(pack.id))(short));
+                }
+                let own = bytes.slice(from..upto);
+                plains.push(self.open(pack, number, &own)?);
+                if let Some(disk) = &self.disk {
+                    disk.put(pack.id, key(pack, number).1, &own);
+                }
+            }
+            at += missing;
+        }
+        Ok(plains)
+    }
+
+    fn open(&self, pack: &PackInfo, number: usize, sealed: &[u8]) -> Result<Arc<PlainFrame>> {
+        let frame = &pack.directory.frames[number];
+        let at = key(pack, number);
+        let bytes = open_frame(pack.id, pack.kind, pack.sealer.as_ref(), at.1, frame, sealed)?;
+        let weight = bytes.len() + 512;
+        let plain = Arc::new(PlainFrame {
+            bytes: bytes.into(),
+            kind: pack.kind,
+            verified: Mutex::default(),
+        });
+        self.memory.put(at, Arc::clone(&plain), weight);
+        Ok(plain)
+    }
+
+    /// Claims the fetch of a frame, or says who has it.
+    fn take_off(&self, key: Key) -> std::result::Result<Landing<'_>, Arc<Flight>> {
+        let mut flights = lock(&self.flights);
+        if let Some(flight) = flights.get(&key) {
+            return Err(Arc::clone(flight));
+        }
+        flights.insert(key, Arc::default());
+        Ok(Landing { frames: self, key })
+    }
+}
+
+/// Ends a flight when it is dropped, however the fetch ended.
+struct Landing<'a> {
+    frames: &'a Frames,
+    key: Key,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let flight = lock(&self.frames.flights).remove(&self.key);
+        if let Some(flight) = flight {
+            *lock(&flight.landed) = true;
+            flight.changed.notify_all();
+        }
+    }
+}
+
+impl Flight {
+    fn wait(&self) {
+        let mut landed = lock(&self.landed);
+        while !*landed {
+            landed = self.changed.wait(landed).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn key(pack: &PackInfo, frame: usize) -> Key {
+    (pack.id, u32::try_from(frame).unwrap_or(u32::MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,389 @@
+//! A repository that is open: its store, description, keys and index.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+
+use crate::base::{Clock, Kind, RepositoryId, UnixTime};
+use crate::cache::DiskCache;
+use crate::codec::envelope::SecretKey;
+use crate::codec::hash::sha256;
+use crate::codec::passphrase::Cost;
+use crate::codec::random;
+use crate::codec::sign::SigningKey;
+use crate::format::config::{CONFIG_BYTES_MAX, Config, Parameters};
+use crate::format::fact::Fact;
+use crate::format::keyfile::{KeyFile, Secrets};
+use crate::format::{FormatError, names};
+use crate::index::{self, Index};
+use crate::repo::keys::{Credential, Keys};
+use crate::repo::library::SnapshotInfo;
+use crate::repo::log::{self, SyncReport};
+use crate::repo::reader::{Reader, ReaderOptions};
+use crate::repo::{Error, Result, keyring};
+use crate::store::Store;
+
+/// Where a machine keeps what it knows of repositories, and how much.
+#[derive(Debug, Clone)]
+pub struct LocalOptions {
+    /// The directory for indexes and caches.
+    pub cache_dir: PathBuf,
+    /// How many bytes of sealed frames are kept on disk; 0 keeps none.
+    pub cache_bytes: u64,
+}
+
+/// How a new repository is to be.
+pub struct InitOptions {
+    /// Whether packs and records are sealed.
+    pub encrypted: bool,
+    /// What every program must do alike.
+    pub parameters: Parameters,
+    /// How costly guessing its passphrase is.
+    pub cost: Cost,
+    /// What its first key is called.
+    pub label: String,
+}
+
+/// An open repository.
+pub struct Repository {
+    store: Arc<dyn Store>,
+    config: Config,
+    config_bytes: Vec<u8>,
+    keys: Arc<Keys>,
+    index: Arc<Index>,
+    cache_dir: PathBuf,
+    clock: Clock,
+    /// Why the index had to be made anew, if it was.
+    rebuilt: Option<String>,
+    infos: RwLock<Option<CachedInfos>>,
+}
+
+/// The snapshots, decoded, as of a version of the index.
+struct CachedInfos {
+    version: (i64, i64, i64),
+    infos: Arc<[Arc<SnapshotInfo>]>,
+}
+
+/// Makes a repository in an empty store.
+///
+/// # Errors
+///
+/// [`Error::Exists`] if there is one already.
+pub fn init(
+    store: &dyn Store,
+    options: &InitOptions,
+    passphrase: &[u8],
+    clock: &Clock,
+) -> Result<(Config, KeyFile)> {
+    let now = clock.now();
+    match store.get(names::CONFIG, CONFIG_BYTES_MAX) {
+        Ok(_) => {
+            return Err(Error::Exists { location: store.location() });
+        }
+        Err(error) if error.kind == Kind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let owner = SigningKey::random();
+    let reader = options.encrypted.then(SecretKey::random);
+    let id_key: Option<[u8; 32]> = options.encrypted.then(random::bytes);
+    let public = reader.as_ref().map(SecretKey::public).transpose();
+    let public = public.map_err(Error::sealed("a fresh key"))?;
+    let config = Config::new(owner.id(), public, options.parameters.clone(), now);
+    let bytes = config.issue(&owner);
+    let secrets = Secrets { owner: Some(owner), reader, id_key };
+    let key =
+        KeyFile::wrap(&secrets, config.repository, &options.label, passphrase, options.cost, now)
+            .map_err(Error::sealed("a fresh key"))?;
+    // The key first: a description without a key would be a repository that nobody
+    // can open, while a key without a description is only a stray file.
+    store.put_new(&names::key(key.id()), Bytes::from(key.encode()))?;
+    let put = store.put_new(names::CONFIG, Bytes::from(bytes.clone()))?;
+    let stored = store.get(names::CONFIG, CONFIG_BYTES_MAX)?;
+    if !put.created || stored != bytes {
+        let _ = store.delete(&names::key(key.id()));
+        return Err(Error::Exists { location: store.location() });
+    }
+    Ok((config, key))
+}
+
+impl Repository {
+    /// Opens the repository in a store.
+    ///
+    /// With a writer file nothing is asked of the store; otherwise this costs a GET
+    /// of `asof.json`, and with a passphrase a LIST and a GET for each key file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRepository`], [`Error::WrongKey`], and whatever store or index do.
+    pub fn open(
+        store: Arc<dyn Store>,
+        credential: Credential,
+        local: &LocalOptions,
+        clock: &Clock,
+    ) -> Result<Repository> {
+        let (config, config_bytes, keys) = match credential {
+            Credential::Writer(file) => {
+                let keys = Keys::from_writer(&file)?;
+                (file.config.clone(), file.config_bytes.clone(), keys)
+            }
+            other => {
+                let (config, bytes) = read_config(store.as_ref())?;
+                let keys = match other {
+                    Credential::Passphrase(passphrase) => {
+                        keyring::unlock(store.as_ref(), &config, &passphrase)?
+                    }
+                    Credential::Secrets(secrets) => Keys::from_secrets(&config, secrets)?,
+                    Credential::Writer(_) | Credential::None => {
+                        Keys::none(&config, &store.location())?
+                    }
+                };
+                (config, bytes, keys)
+            }
+        };
+        pin_location(&local.cache_dir, &store.location(), config.repository)?;
+        let cache_dir = local.cache_dir.join(config.repository.to_string());
+        let opened = Index::open(&cache_dir, config.repository)?;
+        pin_config(&opened.index, &config_bytes)?;
+        Ok(Repository {
+            store,
+            config,
+            config_bytes,
+            keys: Arc::new(keys),
+            index: Arc::new(opened.index),
+            cache_dir,
+            clock: clock.clone(),
+            rebuilt: opened.rebuilt,
+            infos: RwLock::new(None),
+        })
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The description.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The bytes of `asof.json`.
+    #[must_use]
+    pub fn config_bytes(&self) -> &[u8] {
+        &self.config_bytes
+    }
+
+    /// The keys at hand.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Why the index had to be made anew when the repository was opened, if it was.
+    #[must_use]
+    pub fn rebuilt(&self) -> Option<&str> {
+        self.rebuilt.as_deref()
+    }
+
+    /// Checks that this process may and can write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAllowed`] or [`Error::Object`] with the flag that is not known.
+    pub fn check_writable(&self) -> Result<()> {
+        self.config.check_writable().map_err(Error::object(names::CONFIG))?;
+        self.keys.signing().map(|_| ())
+    }
+
+    /// Brings the index up to date. An index that is corrupt, or whose file is no
+    /// longer there, is made anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the store cannot be listed or the index cannot be written.
+    pub fn sync(&self, full: bool) -> Result<SyncReport> {
+        let gone = !self.index.is_current();
+        if gone {
+            self.reset_index()?;
+        }
+        match log::sync(self, full || gone) {
+            Err(Error::Index(error)) if error.kind() == Kind::Damaged => {
+                self.reset_index()?;
+                log::sync(self, true)
+            }
+            other => other,
+        }
+    }
+
+    /// Throws the index away and fills it from the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::sync`].
+    pub fn rebuild(&self) -> Result<SyncReport> {
+        self.reset_index()?;
+        log::sync(self, true)
+    }
+
+    fn reset_index(&self) -> Result<()> {
+        self.index.reset()?;
+        pin_config(&self.index, &self.config_bytes)
+    }
+
+    /// When the index was last brought up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if it cannot be read.
+    pub fn synced_at(&self) -> Result<Option<UnixTime>> {
+        log::synced_at(self)
+    }
+
+    /// All snapshots that are known and not forgotten, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the index cannot be read.
+    pub fn snapshots(&self) -> Result<Arc<[Arc<SnapshotInfo>]>> {
+        let version = self.index.snapshots_version()?;
+        let cached = self.infos.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(cached) = cached.as_ref()
+            && cached.version == version
+        {
+            return Ok(Arc::clone(&cached.infos));
+        }
+        drop(cached);
+        let mut infos = Vec::new();
+        for row in self.index.snapshots()? {
+            let (refs, fact) = Fact::decode(&row.fact).map_err(|_| {
+                Error::Index(index::Error::Corrupt {
+                    path: self.index.path().to_owned(),
+                    what: "a snapshot's row does not decode".into(),
+                })
+            })?;
+            if let Fact::Snapshot(snapshot) = fact {
+                infos.push(Arc::new(SnapshotInfo {
+                    snapshot: *snapshot,
+                    refs,
+                    receipt: UnixTime::new(row.receipt, 0),
+                    writer: row.writer,
+                }));
+            }
+        }
+        infos.sort_by_key(|info| (info.shown_from(), info.receipt, info.snapshot.id));
+        let infos: Arc<[Arc<SnapshotInfo>]> = infos.into();
+        let mut cached = self.infos.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *cached = Some(CachedInfos { version, infos: Arc::clone(&infos) });
+        Ok(infos)
+    }
+
+    /// Forgets the decoded snapshots, so that the next call reads the index.
+    pub(super) fn forget_infos(&self) {
+        *self.infos.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+
+    /// A reader of its chunks, with a cache on disk unless the store is a directory
+    /// of this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAllowed`] if the keys at hand only write.
+    pub fn reader(
+        self: &Arc<Self>,
+        local: &LocalOptions,
+        options: ReaderOptions,
+    ) -> Result<Reader> {
+        if !self.keys.can_read() {
+            return Err(Error::NotAllowed {
+                action: "reading",
+                needs: "a passphrase; a writer file only writes",
+            });
+        }
+        let disk = (self.store.local_path().is_none() && local.cache_bytes > 0)
+            .then(|| DiskCache::new(self.cache_dir.join("frames"), local.cache_bytes));
+        let repo = Arc::downgrade(self);
+        Ok(Reader::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.index),
+            Arc::clone(&self.keys),
+            disk,
+            options,
+            move || match repo.upgrade() {
+                Some(repo) => repo.sync(true).map(|_| ()),
+                None => Ok(()),
+            },
+        ))
+    }
+}
+
+/// Reads and checks `asof.json`.
+///
+/// # Errors
+///
+/// [`Error::NoRepository`] if it is missing, [`Error::Object`] if it is damaged.
+pub fn read_config(store: &dyn Store) -> Result<(Config, Vec<u8>)> {
+    match store.get(names::CONFIG, CONFIG_BYTES_MAX) {
+        Ok(bytes) => {
+            let config = Config::decode(&bytes).map_err(Error::object(names::CONFIG))?;
+            Ok((config, bytes.to_vec()))
+        }
+        Err(error) if error.kind == Kind::NotFound => {
+            Err(Error::NoRepository { location: store.location(), missing: names::CONFIG })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Remembers which repository was found at a place, and refuses another.
+fn pin_location(cache_dir: &Path, location: &str, repository: RepositoryId) -> Result<()> {
+    let dir = cache_dir.join("locations");
+    let path = dir.join(hex::encode(sha256(location.as_bytes())));
+    let file = |source| Error::Index(index::Error::File { path: path.clone(), source });
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim() == repository.to_string() => Ok(()),
+        Ok(text) => {
+            let why = format!(
+                "{location} held repository {} when this machine last used it, and now holds \
+                 {repository}; if that is right, remove {}",
+                text.trim(),
+                path.display()
+            );
+            Err(Error::object(names::CONFIG)(FormatError::malformed("asof.json", why)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(&dir).map_err(file)?;
+            let beside = dir.join(format!(".{}-{}", std::process::id(), repository.short()));
+            std::fs::write(&beside, repository.to_string()).map_err(file)?;
+            std::fs::rename(&beside, &path).map_err(file)
+        }
+        Err(error) => Err(file(error)),
+    }
+}
+
+/// Compares `asof.json` with what the index has seen before.
+fn pin_config(index: &Index, bytes: &[u8]) -> Result<()> {
+    let hash = sha256(bytes);
+    match index.meta("config")? {
+        Some(pinned) if pinned == hash => Ok(()),
+        Some(_) => {
+            let why = "it is not what this machine saw before, although it never changes";
+            Err(Error::object(names::CONFIG)(FormatError::malformed("asof.json", why)))
+        }
+        None => Ok(index.set_meta("config", &hash)?),
+    }
+}

@@ -1,0 +1,464 @@
+//! Writing chunks: hash, look up, gather into frames, compress, seal, pack, upload,
+//! publish; stages joined by bounded queues.
+//!
+//! ```text
+//! lanes (one a caller)      chunk → id → known? → frame of about 1 MiB
+//!   → compressors           one a core
+//!     → packer              seals frames, fills a pack of data and one of nodes
+//!       → uploaders         decode the pack again, put it
+//!         → publisher       a record every few packs, the snapshot's last
+//! ```
+//!
+//! Each lane gathers its own frames, so the files that one caller reads one after
+//! the other lie beside each other. A chunk that is on its way is remembered until
+//! its record is folded into the index, so nothing is stored twice in one run, and
+//! memory does not grow with it: the queues and packs in flight are the bound,
+//! some 100 MiB.
+//!
+//! The first error ends all stages; what was published by then stands.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::{ChunkId, Progress, Stop, UnixTime};
+use crate::codec::compress::Compressor;
+use crate::codec::hash::{ChunkKind, sha256};
+use crate::format::fact::Fact;
+use crate::format::names;
+use crate::format::pack::PackFact;
+use crate::repo::log::{Chain, EncodedFact, Published};
+use crate::repo::packer::{BuiltPack, PackBuilder, PackedFrame, verify_pack};
+use crate::repo::trees::NodeSink;
+use crate::repo::{Error, Repository, Result};
+
+/// A frame is closed when it has so much content. Bytes.
+const FRAME_BYTES: usize = 1 << 20;
+/// A chunk of at least this many bytes has a frame of its own.
+const ALONE_BYTES: usize = 384 << 10;
+/// A record is published after so many packs.
+const PACKS_PER_RECORD: usize = 8;
+
+/// How chunks are written.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    /// zstd level.
+    pub level: i32,
+    /// Packs that are sent side by side.
+    pub uploads: usize,
+    /// Store nothing: only find out what would be.
+    pub dry_run: bool,
+}
+
+impl Default for WriterOptions {
+    fn default() -> WriterOptions {
+        WriterOptions { level: 3, uploads: 2, dry_run: false }
+    }
+}
+
+/// What a run wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Written {
+    /// Chunks that the repository did not have.
+    pub chunks_new: u64,
+    /// Their bytes.
+    pub bytes_new: u64,
+    /// Chunks that it had.
+    pub chunks_known: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Bytes of packs.
+    pub bytes_stored: u64,
+    /// Records.
+    pub records: u64,
+}
+
+/// What all stages share.
+struct Shared {
+    repo: Arc<Repository>,
+    options: WriterOptions,
+    progress: Arc<Progress>,
+    stop: Stop,
+    /// Evidence older than this does not count. Seconds since 1970.
+    evidence_since: i64,
+    /// Chunks on their way: not yet in the index.
+    claimed: Mutex<HashSet<ChunkId>>,
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    chunks_new: AtomicU64,
+    bytes_new: AtomicU64,
+    chunks_known: AtomicU64,
+}
+
+struct RawFrame {
+    kind: ChunkKind,
+    plain: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Writes chunks into a repository.
+pub struct Writer {
+    shared: Arc<Shared>,
+    frames: Option<Sender<RawFrame>>,
+    stages: Vec<JoinHandle<()>>,
+    publisher: Option<JoinHandle<Publishing>>,
+}
+
+/// What the publisher has at the end.
+struct Publishing {
+    chain: Chain,
+    waiting: Vec<PackFact>,
+    written: Written,
+}
+
+impl Writer {
+    /// Starts the stages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAllowed`] if the keys at hand cannot write, and [`Error::Worker`]
+    /// if the system gives no threads.
+    pub fn start(
+        repo: &Arc<Repository>,
+        options: WriterOptions,
+        progress: &Arc<Progress>,
+        stop: &Stop,
+    ) -> Result<Writer> {
+        repo.check_writable()?;
+        let parameters = &repo.config().parameters;
+        let lasts = parameters.grace_seconds.saturating_sub(2 * parameters.skew_seconds);
+        let since = repo.clock().now().minus(Duration::from_secs(lasts)).seconds;
+        let shared = Arc::new(Shared {
+            repo: Arc::clone(repo),
+            options,
+            progress: Arc::clone(progress),
+            stop: stop.clone(),
+            evidence_since: since,
+            claimed: Mutex::default(),
+            failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+            chunks_new: AtomicU64::new(0),
+            bytes_new: AtomicU64::new(0),
+            chunks_known: AtomicU64::new(0),
+        });
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let (frames, raw) = bounded::<RawFrame>(4);
+        let (packed, to_packer) = bounded::<(ChunkKind, PackedFrame)>(4);
+        let (built, to_upload) = bounded::<BuiltPack>(1);
+        let (stored, to_publish) = bounded::<(PackFact, UnixTime)>(4);
+        let mut stages = Vec::new();
+        for n in 0..cores.min(8) {
+            let (shared, raw, packed) = (Arc::clone(&shared), raw.clone(), packed.clone());
+            stages.push(spawn(&format!("compress-{n}"), move || compress(&shared, &raw, &packed))?);
+        }
+        drop(packed);
+        let for_packer = Arc::clone(&shared);
+        stages.push(spawn("pack", move || {
+            let outcome = pack(&for_packer, &to_packer, &built);
+            for_packer.keep(outcome);
+        })?);
+        for n in 0..options.uploads.max(1) {
+            let (shared, queue, stored) = (Arc::clone(&shared), to_upload.clone(), stored.clone());
+            stages.push(spawn(&format!("upload-{n}"), move || {
+                for built in queue {
+                    let outcome = upload(&shared, built, &stored);
+                    shared.keep(outcome);
+                }
+            })?);
+        }
+        drop(stored);
+        let for_publisher = Arc::clone(&shared);
+        let publisher = spawn("publish", move || publish(&for_publisher, &to_publish))?;
+        Ok(Writer { shared, frames: Some(frames), stages, publisher: Some(publisher) })
+    }
+
+    /// A lane for chunks of one kind. Each thread that writes has its own.
+    #[must_use]
+    pub fn lane(&self, kind: ChunkKind) -> Lane {
+        Lane {
+            shared: Arc::clone(&self.shared),
+            frames: self.frames.clone(),
+            kind,
+            open: RawFrame { kind, plain: Vec::new(), chunks: Vec::new() },
+        }
+    }
+
+    /// Ends all stages and publishes `last` together with what is not published
+    /// yet. Every lane must have been flushed and dropped.
+    ///
+    /// In a dry run nothing is published, and there is no record.
+    ///
+    /// # Errors
+    ///
+    /// The first that any stage met; then `last` is not published.
+    pub fn finish(mut self, last: Vec<EncodedFact>) -> Result<(Option<Published>, Written)> {
+        let Publishing { mut chain, waiting, mut written } = self.join()?;
+        written.chunks_new = self.shared.chunks_new.load(Ordering::Relaxed);
+        written.bytes_new = self.shared.bytes_new.load(Ordering::Relaxed);
+        written.chunks_known = self.shared.chunks_known.load(Ordering::Relaxed);
+        if self.shared.options.dry_run || (waiting.is_empty() && last.is_empty()) {
+            return Ok((None, written));
+        }
+        let mut facts: Vec<EncodedFact> =
+            waiting.into_iter().map(|pack| EncodedFact::of(&Fact::Pack(Box::new(pack)))).collect();
+        facts.extend(last);
+        let published = chain.publish(&self.shared.repo, facts)?;
+        written.records += 1;
+        Ok((Some(published), written))
+    }
+
+    /// Whether a stage failed, so that there is no use in going on.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.shared.is_over()
+    }
+
+    fn join(&mut self) -> Result<Publishing> {
+        self.frames = None;
+        for stage in self.stages.drain(..) {
+            if stage.join().is_err() {
+                self.shared.fail(Error::Worker("a stage of the writer".into()));
+            }
+        }
+        let publishing = self.publisher.take().map(JoinHandle::join);
+        if let Some(error) = lock(&self.shared.failure).take() {
+            return Err(error);
+        }
+        match publishing {
+            Some(Ok(publishing)) if !self.shared.stop.is_raised() => Ok(publishing),
+            Some(Ok(_)) => Err(Error::Interrupted),
+            _ => Err(Error::Worker("the publisher".into())),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.publisher.is_some() {
+            self.shared.fail(Error::Interrupted);
+            let _ = self.join();
+        }
+    }
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.stop.is_raised()
+    }
+
+    fn check(&self) -> Result<()> {
+        // The error itself is returned once, by `finish`.
+        if self.is_over() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn fail(&self, error: Error) {
+        let mut failure = lock(&self.failure);
+        if failure.is_none() {
+            *failure = Some(error);
+        }
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
+    fn keep(&self, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            self.fail(error);
+        }
+    }
+}
+
+/// A caller's own way into the writer.
+pub struct Lane {
+    shared: Arc<Shared>,
+    frames: Option<Sender<RawFrame>>,
+    kind: ChunkKind,
+    open: RawFrame,
+}
+
+impl Lane {
+    /// Stores a chunk, unless the repository has it. `sha` is the SHA-256 of `plain`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`] if a stage failed; [`Writer::finish`] returns why.
+    pub fn add(&mut self, plain: &[u8], sha: &[u8; 32]) -> Result<ChunkId> {
+        self.shared.check()?;
+        let id = self.shared.repo.keys().ids.chunk_id(self.kind, sha);
+        if !self.claim(id)? {
+            self.shared.chunks_known.fetch_add(1, Ordering::Relaxed);
+            return Ok(id);
+        }
+        self.shared.chunks_new.fetch_add(1, Ordering::Relaxed);
+        self.shared.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if self.shared.options.dry_run {
+            return Ok(id);
+        }
+        let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+        if plain.len() >= ALONE_BYTES {
+            let frame =
+                RawFrame { kind: self.kind, plain: plain.to_vec(), chunks: vec![(id, length)] };
+            self.send(frame)?;
+            return Ok(id);
+        }
+        if self.open.plain.len() + plain.len() > FRAME_BYTES {
+            self.flush()?;
+        }
+        self.open.plain.extend_from_slice(plain);
+        self.open.chunks.push((id, length));
+        Ok(id)
+    }
+
+    /// Passes on what is gathered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lane::add`].
+    pub fn flush(&mut self) -> Result<()> {
+        if self.open.chunks.is_empty() {
+            return Ok(());
+        }
+        let next = RawFrame { kind: self.kind, plain: Vec::new(), chunks: Vec::new() };
+        let full = std::mem::replace(&mut self.open, next);
+        self.send(full)
+    }
+
+    /// True if this caller is the one to store the chunk.
+    fn claim(&self, id: ChunkId) -> Result<bool> {
+        if lock(&self.shared.claimed).contains(&id) {
+            return Ok(false);
+        }
+        // A chunk leaves the set only after the index has it, so one that was in
+        // neither here is new, or is claimed by another lane this very moment.
+        if self.shared.repo.index().has_chunk(&id, self.shared.evidence_since)? {
+            return Ok(false);
+        }
+        Ok(lock(&self.shared.claimed).insert(id))
+    }
+
+    fn send(&self, frame: RawFrame) -> Result<()> {
+        match &self.frames {
+            Some(frames) => frames.send(frame).map_err(|_| Error::Interrupted),
+            None => Err(Error::Interrupted),
+        }
+    }
+}
+
+impl NodeSink for Lane {
+    fn node(&mut self, bytes: Vec<u8>) -> Result<ChunkId> {
+        let sha = sha256(&bytes);
+        self.add(&bytes, &sha)
+    }
+}
+
+fn compress(shared: &Shared, raw: &Receiver<RawFrame>, packed: &Sender<(ChunkKind, PackedFrame)>) {
+    let mut compressor = Compressor::new(shared.options.level);
+    for frame in raw {
+        if shared.is_over() {
+            continue;
+        }
+        let (codec, bytes) = compressor.pack(&frame.plain);
+        let plain_len = u32::try_from(frame.plain.len()).unwrap_or(u32::MAX);
+        let packed_frame = PackedFrame { codec, packed: bytes, plain_len, chunks: frame.chunks };
+        if packed.send((frame.kind, packed_frame)).is_err() {
+            break;
+        }
+    }
+}
+
+fn pack(
+    shared: &Shared,
+    frames: &Receiver<(ChunkKind, PackedFrame)>,
+    built: &Sender<BuiltPack>,
+) -> Result<()> {
+    let target = usize::try_from(shared.repo.config().parameters.pack_bytes).unwrap_or(1 << 24);
+    let mut builders: HashMap<ChunkKind, PackBuilder> = HashMap::new();
+    for (kind, frame) in frames {
+        if shared.is_over() {
+            continue;
+        }
+        let builder = match builders.entry(kind) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(PackBuilder::new(
+                kind,
+                shared.repo.config().repository,
+                shared.repo.keys().recipient.as_ref(),
+                1 << 20,
+            )?),
+        };
+        builder.add(frame);
+        if builder.len() >= target
+            && let Some(full) = builders.remove(&kind)
+            && built.send(full.finish()).is_err()
+        {
+            return Err(Error::Worker("the uploaders".into()));
+        }
+    }
+    if shared.is_over() {
+        return Ok(());
+    }
+    for builder in [ChunkKind::Data, ChunkKind::Node].iter().filter_map(|k| builders.remove(k)) {
+        if built.send(builder.finish()).is_err() {
+            return Err(Error::Worker("the uploaders".into()));
+        }
+    }
+    Ok(())
+}
+
+fn upload(shared: &Shared, built: BuiltPack, stored: &Sender<(PackFact, UnixTime)>) -> Result<()> {
+    if shared.is_over() {
+        return Ok(());
+    }
+    let repo = &shared.repo;
+    verify_pack(&built, repo.config().repository, &repo.keys().ids)?;
+    let size = built.fact.size;
+    let put = repo.store().put_new(&names::pack(built.fact.id), built.bytes)?;
+    Progress::add(&shared.progress.bytes_stored, size);
+    // If the publisher is gone it has failed, and said so.
+    let _ = stored.send((built.fact, put.receipt));
+    Ok(())
+}
+
+fn publish(shared: &Shared, stored: &Receiver<(PackFact, UnixTime)>) -> Publishing {
+    let mut publishing =
+        Publishing { chain: Chain::default(), waiting: Vec::new(), written: Written::default() };
+    for (pack, _receipt) in stored {
+        publishing.written.packs += 1;
+        publishing.written.bytes_stored += pack.size;
+        publishing.waiting.push(pack);
+        if publishing.waiting.len() < PACKS_PER_RECORD || shared.is_over() {
+            continue;
+        }
+        let packs = std::mem::take(&mut publishing.waiting);
+        let chunks: Vec<ChunkId> =
+            packs.iter().flat_map(|p| p.directory.chunks.iter().map(|(id, _)| *id)).collect();
+        let facts = packs.into_iter().map(|p| EncodedFact::of(&Fact::Pack(Box::new(p)))).collect();
+        match publishing.chain.publish(&shared.repo, facts) {
+            Ok(_) => {
+                publishing.written.records += 1;
+                let mut claimed = lock(&shared.claimed);
+                for id in chunks {
+                    claimed.remove(&id);
+                }
+            }
+            Err(error) => shared.fail(error),
+        }
+    }
+    publishing
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| Error::Worker(format!("no thread for {name}: {error}")))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
