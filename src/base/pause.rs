@@ -45,9 +45,6 @@ mod tests {
         let stop = Stop::new();
         assert!(pause(Duration::from_millis(1), &stop));
         stop.raise();
-        assert!(
-            !pause(Duration::MAX, &stop),
-            "a raised flag ends even an endless pause"
-        );
+        assert!(!pause(Duration::MAX, &stop), "a raised flag ends even an endless pause");
     }
 }

@@ -89,10 +89,7 @@ impl CountStore {
     /// Counts calls to `inner`, from zero.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> CountStore {
-        CountStore {
-            inner,
-            counters: Arc::default(),
-        }
+        CountStore { inner, counters: Arc::default() }
     }
 
     /// The counters, to be kept when the store is given away.
@@ -127,16 +124,12 @@ impl Store for CountStore {
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
         add(&self.counters.gets, 1);
-        self.inner
-            .get(key, limit)
-            .inspect(|body| self.received(body))
+        self.inner.get(key, limit).inspect(|body| self.received(body))
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         add(&self.counters.gets, 1);
-        self.inner
-            .get_range(key, range)
-            .inspect(|body| self.received(body))
+        self.inner.get_range(key, range).inspect(|body| self.received(body))
     }
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {

@@ -90,10 +90,7 @@ impl FaultStore {
     /// A store without faults yet.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> FaultStore {
-        FaultStore {
-            inner,
-            state: Arc::default(),
-        }
+        FaultStore { inner, state: Arc::default() }
     }
 
     /// Adds a fault.
@@ -103,20 +100,12 @@ impl FaultStore {
 
     /// Fails the next such call before it takes effect, as unavailable.
     pub fn fail_next(&self, call: Call, prefix: &str) {
-        self.add(once(
-            call,
-            prefix,
-            Action::Fail(Kind::Unavailable, Moment::Before),
-        ));
+        self.add(once(call, prefix, Action::Fail(Kind::Unavailable, Moment::Before)));
     }
 
     /// Lets the next such call take effect, and fails it all the same: the reply is lost.
     pub fn lose_next_reply(&self, call: Call, prefix: &str) {
-        self.add(once(
-            call,
-            prefix,
-            Action::Fail(Kind::Unavailable, Moment::After),
-        ));
+        self.add(once(call, prefix, Action::Fail(Kind::Unavailable, Moment::After)));
     }
 
     /// Fails every call from the `k`-th from now on (the first is 0), as if the program
@@ -173,11 +162,7 @@ impl FaultStore {
     /// Remembers the call and takes from the plan what strikes it.
     fn begin(&self, call: Call, key: &str, range: Option<Range<u64>>) -> Struck<'_> {
         let mut state = self.state();
-        state.made.push(Made {
-            call,
-            key: key.to_owned(),
-            range,
-        });
+        state.made.push(Made { call, key: key.to_owned(), range });
         let mut actions = Vec::new();
         for fault in &mut state.faults {
             let matches = fault.call.is_none_or(|wanted| wanted == call);
@@ -192,23 +177,12 @@ impl FaultStore {
             }
         }
         state.faults.retain(|fault| fault.times > 0);
-        Struck {
-            store: &*self.inner,
-            call,
-            key: key.to_owned(),
-            actions,
-        }
+        Struck { store: &*self.inner, call, key: key.to_owned(), actions }
     }
 }
 
 fn once(call: Call, prefix: &str, action: Action) -> Fault {
-    Fault {
-        call: Some(call),
-        prefix: prefix.to_owned(),
-        skip: 0,
-        times: 1,
-        action,
-    }
+    Fault { call: Some(call), prefix: prefix.to_owned(), skip: 0, times: 1, action }
 }
 
 /// A call under way and what is to happen to it.
@@ -267,26 +241,20 @@ impl Store for FaultStore {
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
         let struck = self.begin(Call::Get, key, None);
-        struck
-            .around(|| self.inner.get(key, limit))
-            .map(|body| struck.body(body))
+        struck.around(|| self.inner.get(key, limit)).map(|body| struck.body(body))
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         let struck = self.begin(Call::Get, key, Some(range.clone()));
-        struck
-            .around(|| self.inner.get_range(key, range))
-            .map(|body| struck.body(body))
+        struck.around(|| self.inner.get_range(key, range)).map(|body| struck.body(body))
     }
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
-        self.begin(Call::List, prefix, None)
-            .around(|| self.inner.list(prefix, after))
+        self.begin(Call::List, prefix, None).around(|| self.inner.list(prefix, after))
     }
 
     fn delete(&self, key: &str) -> Result<()> {
-        self.begin(Call::Delete, key, None)
-            .around(|| self.inner.delete(key))
+        self.begin(Call::Delete, key, None).around(|| self.inner.delete(key))
     }
 
     fn location(&self) -> String {

@@ -24,13 +24,7 @@ pub(crate) fn error(
     store: &str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
-    Error {
-        kind,
-        call,
-        key: key.to_owned(),
-        store: store.to_owned(),
-        source: source.into(),
-    }
+    Error { kind, call, key: key.to_owned(), store: store.to_owned(), source: source.into() }
 }
 
 /// Refuses what is not a name of an object.
@@ -39,10 +33,7 @@ pub(crate) fn check(call: Call, key: &str, store: &str) -> Result<()> {
         "the name is longer than 512 bytes"
     } else if !key.bytes().all(is_allowed) {
         "a name has only letters, digits and . _ - /"
-    } else if key
-        .split('/')
-        .any(|segment| matches!(segment, "" | "." | ".."))
-    {
+    } else if key.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
         "a name has no empty segments and none that are . or .."
     } else if key.split('/').next() == Some(TMP) {
         "names below tmp/ are reserved"
@@ -85,10 +76,7 @@ pub(crate) fn too_large(key: &str, store: &str, size: u64, limit: u64) -> Error 
 
 /// The object ends before the range that was asked for does.
 pub(crate) fn too_short(key: &str, store: &str, range: &Range<u64>, size: u64) -> Error {
-    let wrong = format!(
-        "bytes {}..{} were asked for, and it has {size}",
-        range.start, range.end
-    );
+    let wrong = format!("bytes {}..{} were asked for, and it has {size}", range.start, range.end);
     error(Kind::Damaged, Call::Get, key, store, wrong)
 }
 
@@ -100,10 +88,7 @@ pub(crate) fn capacity(size: u64) -> usize {
 
 /// The segments of a prefix that are complete.
 fn directories(prefix: &str) -> impl Iterator<Item = &str> {
-    prefix
-        .rsplit_once('/')
-        .map_or("", |(directories, _)| directories)
-        .split('/')
+    prefix.rsplit_once('/').map_or("", |(directories, _)| directories).split('/')
 }
 
 fn is_allowed(byte: u8) -> bool {
@@ -116,19 +101,11 @@ mod tests {
 
     #[test]
     fn names_that_reach_outside_or_mean_two_things_are_refused() {
-        for good in [
-            "asof.json",
-            "packs/ab/cd",
-            "log/2026-11-21T01-ff",
-            "a/..b",
-            "x/tmp/y",
-        ] {
+        for good in ["asof.json", "packs/ab/cd", "log/2026-11-21T01-ff", "a/..b", "x/tmp/y"] {
             assert!(check(Call::Get, good, "s").is_ok(), "{good}");
         }
         let long = "a".repeat(513);
-        let bad = [
-            "", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a b", "ä", "a\0", "tmp/x",
-        ];
+        let bad = ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a b", "ä", "a\0", "tmp/x"];
         for bad in bad.into_iter().chain(["tmp", &long]) {
             let error = check(Call::Put, bad, "s").unwrap_err();
             assert_eq!((error.kind, error.key.as_str()), (Kind::Invalid, bad));
@@ -137,15 +114,7 @@ mod tests {
 
     #[test]
     fn prefixes_may_end_anywhere_in_a_name() {
-        for good in [
-            "",
-            "packs",
-            "packs/",
-            "packs/ab/c",
-            "log/2026-",
-            ".",
-            "a/..",
-        ] {
+        for good in ["", "packs", "packs/", "packs/ab/c", "log/2026-", ".", "a/.."] {
             assert!(check_prefix(good, "s").is_ok(), "{good}");
         }
         for bad in ["/", "a//", "../", "a/../b", "./x", "a b"] {

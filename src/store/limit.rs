@@ -60,10 +60,7 @@ impl LimitStore {
         let Some(places) = &self.places else {
             return Ok(None);
         };
-        places
-            .enter(&self.stop)
-            .map(Some)
-            .ok_or_else(|| self.stopped(call, key))
+        places.enter(&self.stop).map(Some).ok_or_else(|| self.stopped(call, key))
     }
 
     fn wait(&self, bucket: Option<&Bucket>, call: Call, key: &str, bytes: usize) -> Result<()> {
@@ -74,13 +71,7 @@ impl LimitStore {
     }
 
     fn stopped(&self, call: Call, key: &str) -> Error {
-        error(
-            Kind::Interrupted,
-            call,
-            key,
-            &self.inner.location(),
-            "asked to stop",
-        )
+        error(Kind::Interrupted, call, key, &self.inner.location(), "asked to stop")
     }
 
     fn read(&self, key: &str, read: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
@@ -143,13 +134,7 @@ impl Bucket {
     fn new(bytes_per_second: u64) -> Bucket {
         #[allow(clippy::cast_precision_loss)]
         let rate = bytes_per_second.max(1) as f64;
-        Bucket {
-            rate,
-            state: Mutex::new(Tokens {
-                level: 0.0,
-                at: monotonic(),
-            }),
-        }
+        Bucket { rate, state: Mutex::new(Tokens { level: 0.0, at: monotonic() }) }
     }
 
     /// Waits until the bucket is not in debt, then takes `bytes`; false if asked to stop.
@@ -202,10 +187,7 @@ struct Places {
 
 impl Places {
     fn new(places: usize) -> Places {
-        Places {
-            free: Mutex::new(places.max(1)),
-            freed: Condvar::new(),
-        }
+        Places { free: Mutex::new(places.max(1)), freed: Condvar::new() }
     }
 
     fn enter(&self, stop: &Stop) -> Option<Place<'_>> {
@@ -241,17 +223,11 @@ mod tests {
     fn a_full_bucket_lets_one_object_pass_and_the_next_waits_for_the_debt() {
         let bucket = Bucket::new(1);
         let stop = Stop::new();
-        assert!(
-            bucket.take(1_000_000_000, &stop),
-            "nothing is owed, so it passes at once"
-        );
+        assert!(bucket.take(1_000_000_000, &stop), "nothing is owed, so it passes at once");
         let debt = bucket.with(|tokens, _| -tokens.level);
         assert!(debt > 900_000_000.0, "{debt} bytes owed");
         stop.raise();
-        assert!(
-            !bucket.take(1, &stop),
-            "a raised flag ends the wait for the debt"
-        );
+        assert!(!bucket.take(1, &stop), "a raised flag ends the wait for the debt");
     }
 
     #[test]

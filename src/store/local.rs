@@ -108,10 +108,7 @@ impl LocalStore {
         let parent = path.parent().unwrap_or(&self.root);
         if let Some(receipt) = receipt_of(&path)? {
             sync_directory(parent)?;
-            return Ok(Put {
-                created: false,
-                receipt,
-            });
+            return Ok(Put { created: false, receipt });
         }
         self.directory(parent)?;
         let unfinished = self.write(body)?;
@@ -148,10 +145,7 @@ impl LocalStore {
         // Not to wait for a writer, should somebody have put a fifo there.
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
         let path = self.root.join(key);
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(ErrorKind::NotFound.into());
@@ -167,26 +161,18 @@ impl LocalStore {
 impl Store for LocalStore {
     fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
         key::check(Call::Put, key, &self.name)?;
-        self.put(key, &body)
-            .map_err(|e| self.error(Call::Put, key, e))
+        self.put(key, &body).map_err(|e| self.error(Call::Put, key, e))
     }
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
         key::check(Call::Get, key, &self.name)?;
-        let (file, size) = self
-            .open_object(key)
-            .map_err(|e| self.error(Call::Get, key, e))?;
+        let (file, size) = self.open_object(key).map_err(|e| self.error(Call::Get, key, e))?;
         if size > limit {
             return Err(key::too_large(key, &self.name, size, limit));
         }
         let body = read(file, 0, size).map_err(|e| self.error(Call::Get, key, e))?;
         if body.len() as u64 != size {
-            return Err(key::too_short(
-                key,
-                &self.name,
-                &(0..size),
-                body.len() as u64,
-            ));
+            return Err(key::too_short(key, &self.name, &(0..size), body.len() as u64));
         }
         Ok(body)
     }
@@ -194,9 +180,7 @@ impl Store for LocalStore {
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         key::check(Call::Get, key, &self.name)?;
         key::check_range(key, &range, &self.name)?;
-        let (file, size) = self
-            .open_object(key)
-            .map_err(|e| self.error(Call::Get, key, e))?;
+        let (file, size) = self.open_object(key).map_err(|e| self.error(Call::Get, key, e))?;
         // Before memory for it is allocated: the range may come from a damaged record.
         if size < range.end {
             return Err(key::too_short(key, &self.name, &range, size));
@@ -271,20 +255,14 @@ fn cannot_link(e: &io::Error) -> bool {
 fn receipt_of(path: &Path) -> io::Result<Option<UnixTime>> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(Some(receipt(&metadata))),
-        Ok(_) => Err(io::Error::new(
-            ErrorKind::IsADirectory,
-            "something of that name is no file",
-        )),
+        Ok(_) => Err(io::Error::new(ErrorKind::IsADirectory, "something of that name is no file")),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
 }
 
 fn receipt(metadata: &fs::Metadata) -> UnixTime {
-    UnixTime::new(
-        metadata.mtime(),
-        u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-    )
+    UnixTime::new(metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0))
 }
 
 fn read(mut file: File, start: u64, length: u64) -> io::Result<Bytes> {

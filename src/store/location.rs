@@ -67,10 +67,7 @@ impl Location {
             _ if text.starts_with("file:") => Err("a file URL is written file:///path"),
             _ => directory(text.into()),
         };
-        parsed.map_err(|wrong| NotALocation {
-            text: without_secret(text),
-            wrong,
-        })
+        parsed.map_err(|wrong| NotALocation { text: without_secret(text), wrong })
     }
 }
 
@@ -118,10 +115,7 @@ pub fn open_store(
             let mut options = options.clone();
             options.bucket.clone_from(bucket);
             options.prefix.clone_from(prefix);
-            let limits = Limits {
-                requests: Some(options.max_requests),
-                ..Limits::default()
-            };
+            let limits = Limits { requests: Some(options.max_requests), ..Limits::default() };
             let store = Arc::new(S3Store::open(options, stop.clone())?);
             Ok(Arc::new(LimitStore::new(store, limits, stop.clone())))
         }
@@ -165,10 +159,7 @@ fn bucket(rest: &str) -> Parsed {
     if !bucket.bytes().all(allowed) || bucket.starts_with('.') {
         return Err("a bucket's name has only letters, digits and . - _");
     }
-    let segments: Vec<&str> = prefix
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
+    let segments: Vec<&str> = prefix.split('/').filter(|segment| !segment.is_empty()).collect();
     let prefix = segments.join("/");
     if prefix.len() > 256 {
         return Err("the prefix is longer than 256 bytes");
@@ -176,15 +167,11 @@ fn bucket(rest: &str) -> Parsed {
     if key::check_prefix(&format!("{prefix}/"), "").is_err() && !prefix.is_empty() {
         return Err("a prefix has only letters, digits and . _ - / and no segments . or ..");
     }
-    Ok(Location::S3 {
-        bucket: bucket.to_owned(),
-        prefix,
-    })
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix })
 }
 
 fn is_scheme(text: &str) -> bool {
-    text.bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'.' | b'-'))
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'.' | b'-'))
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
@@ -255,9 +242,7 @@ mod tests {
 
     #[test]
     fn a_credential_in_a_url_is_refused_and_not_repeated() {
-        let error = Location::parse("s3://AKIAX:hush@bucket/p")
-            .unwrap_err()
-            .to_string();
+        let error = Location::parse("s3://AKIAX:hush@bucket/p").unwrap_err().to_string();
         assert!(error.contains("profile") && !error.contains("hush") && !error.contains("AKIAX"));
     }
 }

@@ -46,11 +46,7 @@ impl MemoryStore {
     /// An empty store whose receipts come from `clock`.
     #[must_use]
     pub fn with_clock(clock: Clock) -> MemoryStore {
-        let state = State {
-            objects: BTreeMap::new(),
-            clock,
-            page: 1000,
-        };
+        let state = State { objects: BTreeMap::new(), clock, page: 1000 };
         MemoryStore(Arc::new(Mutex::new(state)))
     }
 
@@ -99,22 +95,15 @@ impl MemoryStore {
     /// How many bytes all objects have together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.state()
-            .objects
-            .values()
-            .map(|(body, _)| body.len() as u64)
-            .sum()
+        self.state().objects.values().map(|(body, _)| body.len() as u64).sum()
     }
 
     /// A store of its own that begins with the same objects.
     #[must_use]
     pub fn fork(&self) -> MemoryStore {
         let state = self.state();
-        let copy = State {
-            objects: state.objects.clone(),
-            clock: state.clock.clone(),
-            page: state.page,
-        };
+        let copy =
+            State { objects: state.objects.clone(), clock: state.clock.clone(), page: state.page };
         MemoryStore(Arc::new(Mutex::new(copy)))
     }
 
@@ -127,13 +116,7 @@ impl MemoryStore {
         key::check(Call::Get, key, NAME)?;
         match self.state().objects.get(key) {
             Some((body, _)) => Ok(body.clone()),
-            None => Err(error(
-                Kind::NotFound,
-                Call::Get,
-                key,
-                NAME,
-                "no such object",
-            )),
+            None => Err(error(Kind::NotFound, Call::Get, key, NAME, "no such object")),
         }
     }
 }
@@ -143,10 +126,7 @@ impl Store for MemoryStore {
         key::check(Call::Put, key, NAME)?;
         let mut state = self.state();
         if let Some((_, receipt)) = state.objects.get(key) {
-            return Ok(Put {
-                created: false,
-                receipt: *receipt,
-            });
+            return Ok(Put { created: false, receipt: *receipt });
         }
         if let Some(taken) = state.in_the_way_of(key) {
             let wrong = format!("{taken} exists, and a directory could not hold both");
@@ -154,13 +134,8 @@ impl Store for MemoryStore {
         }
         let receipt = state.clock.now();
         // A copy, so that a slice does not keep a larger buffer alive.
-        state
-            .objects
-            .insert(key.to_owned(), (Bytes::copy_from_slice(&body), receipt));
-        Ok(Put {
-            created: true,
-            receipt,
-        })
+        state.objects.insert(key.to_owned(), (Bytes::copy_from_slice(&body), receipt));
+        Ok(Put { created: true, receipt })
     }
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
@@ -219,17 +194,11 @@ impl State {
     /// An object that makes it impossible for `key` to exist in a directory.
     fn in_the_way_of(&self, key: &str) -> Option<String> {
         let below = format!("{key}/");
-        let child = self
-            .objects
-            .range(below.clone()..)
-            .next()
-            .map(|(key, _)| key);
+        let child = self.objects.range(below.clone()..).next().map(|(key, _)| key);
         if let Some(child) = child.filter(|child| child.starts_with(&below)) {
             return Some(child.clone());
         }
         let mut parents = key.match_indices('/').map(|(at, _)| &key[..at]);
-        parents
-            .find(|parent| self.objects.contains_key(*parent))
-            .map(str::to_owned)
+        parents.find(|parent| self.objects.contains_key(*parent)).map(str::to_owned)
     }
 }

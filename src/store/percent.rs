@@ -24,10 +24,7 @@ mod tests {
 
     #[test]
     fn decodes_what_is_whole_and_refuses_the_rest() {
-        assert_eq!(
-            decode("a%20b%2Fc%c3%a4").as_deref(),
-            Some("a b/cä".as_bytes())
-        );
+        assert_eq!(decode("a%20b%2Fc%c3%a4").as_deref(), Some("a b/cä".as_bytes()));
         for wrong in ["%", "%2", "a%zz", "%+1", "%ä"] {
             assert_eq!(decode(wrong), None, "{wrong}");
         }

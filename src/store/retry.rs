@@ -72,11 +72,7 @@ impl RetryStore {
     /// Retries calls to `inner` until `patience` ends or `stop` is raised.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, patience: Patience, stop: Stop) -> RetryStore {
-        RetryStore {
-            inner,
-            patience,
-            stop,
-        }
+        RetryStore { inner, patience, stop }
     }
 
     fn retry<T>(&self, call: Call, key: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
@@ -147,10 +143,7 @@ mod tests {
     fn backoff_doubles_up_to_its_bound_and_jitter_stays_below_it() {
         let patience = Patience::default();
         let millis: Vec<_> = (1..=9).map(|n| patience.backoff(n).as_millis()).collect();
-        assert_eq!(
-            millis,
-            [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]
-        );
+        assert_eq!(millis, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
         assert_eq!(patience.backoff(u32::MAX), patience.longest);
         assert!((0..100).all(|_| jitter(Duration::from_secs(1)) <= Duration::from_secs(1)));
     }

@@ -83,9 +83,7 @@ impl S3Store {
             return refuse("no bucket is named".to_owned());
         }
         if let Some(endpoint) = options.endpoint.as_ref().filter(|text| !is_endpoint(text)) {
-            return refuse(format!(
-                "the endpoint {endpoint:?} is no http:// or https:// URL"
-            ));
+            return refuse(format!("the endpoint {endpoint:?} is no http:// or https:// URL"));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -98,13 +96,7 @@ impl S3Store {
         };
         let client = runtime.block_on(client::new(&options));
         let plain_puts = AtomicBool::new(options.conditional_puts == ConditionalPuts::Off);
-        Ok(S3Store {
-            client,
-            options,
-            plain_puts,
-            stop,
-            runtime: Some(runtime),
-        })
+        Ok(S3Store { client, options, plain_puts, stop, runtime: Some(runtime) })
     }
 
     fn full(&self, name: &str) -> String {
@@ -139,10 +131,7 @@ impl S3Store {
                 return Err(Failure::new(Kind::Interrupted, "asked to stop"));
             }
             if monotonic() >= deadline {
-                return Err(Failure::new(
-                    Kind::Unavailable,
-                    "the server did not answer in time",
-                ));
+                return Err(Failure::new(Kind::Unavailable, "the server did not answer in time"));
             }
         }
     }
@@ -153,36 +142,22 @@ impl S3Store {
         let mut conflicts = 0;
         loop {
             let conditional = !self.plain_puts.load(Ordering::Relaxed);
-            let (request, date) = (
-                self.put_request(key, body.clone(), conditional),
-                Date::default(),
+            let (request, date) =
+                (self.put_request(key, body.clone(), conditional), Date::default());
+            let request = request.customize().interceptor(date.clone()).config_override(
+                ConfigBuilder::new().timeout_config(timeouts(&self.options, size)),
             );
-            let request = request
-                .customize()
-                .interceptor(date.clone())
-                .config_override(
-                    ConfigBuilder::new().timeout_config(timeouts(&self.options, size)),
-                );
             let failure = match self.within(deadline, request.send()).await? {
                 Ok(_) => {
-                    return Ok(Put {
-                        created: true,
-                        receipt: date.read()?,
-                    });
+                    return Ok(Put { created: true, receipt: date.read()? });
                 }
                 Err(e) => Failure::from(&e),
             };
             if conditional && failure.status == 412 {
-                return Ok(Put {
-                    created: false,
-                    receipt: date.read()?,
-                });
+                return Ok(Put { created: false, receipt: date.read()? });
             }
             if conditional && failure.refuses_condition() {
-                tracing::info!(
-                    reason = failure.text,
-                    "the server knows no conditional writes"
-                );
+                tracing::info!(reason = failure.text, "the server knows no conditional writes");
                 self.plain_puts.store(true, Ordering::Relaxed);
             } else if conditional && failure.is_conflict() && conflicts < self.options.max_attempts
             {
@@ -197,10 +172,7 @@ impl S3Store {
 
     fn put_request(&self, key: &str, body: Bytes, conditional: bool) -> PutObjectFluentBuilder {
         let options = &self.options;
-        let class = options
-            .storage_class
-            .as_deref()
-            .filter(|_| key.starts_with("packs/"));
+        let class = options.storage_class.as_deref().filter(|_| key.starts_with("packs/"));
         let sse = match options.sse {
             Sse::None => None,
             Sse::Aes256 => Some(ServerSideEncryption::Aes256),
@@ -253,15 +225,10 @@ impl S3Store {
         let answer = self.within(deadline, request.send()).await?;
         let mut answer = answer.map_err(|e| Failure::from(&e))?;
 
-        let size = answer
-            .content_length
-            .and_then(|size| u64::try_from(size).ok());
+        let size = answer.content_length.and_then(|size| u64::try_from(size).ok());
         if let Some(range) = range {
             let begins = format!("bytes {}-", range.start);
-            let sent = answer
-                .content_range
-                .as_deref()
-                .unwrap_or("the whole object");
+            let sent = answer.content_range.as_deref().unwrap_or("the whole object");
             if !sent.starts_with(&begins) {
                 let text = format!("asked for bytes {range:?}, the server sent {sent}");
                 return Err(Failure::new(Kind::Damaged, text));
@@ -329,11 +296,7 @@ impl Store for S3Store {
 
     fn delete(&self, key: &str) -> Result<()> {
         key::check(Call::Delete, key, &self.location())?;
-        let request = self
-            .client
-            .delete_object()
-            .bucket(&self.options.bucket)
-            .key(self.full(key));
+        let request = self.client.delete_object().bucket(&self.options.bucket).key(self.full(key));
         self.run(Call::Delete, key, async {
             let deadline = monotonic() + self.allowance(0);
             match self.within(deadline, request.send()).await? {
@@ -365,16 +328,11 @@ const BROKE_OFF: u16 = 1;
 
 fn broke_off(why: &str) -> Failure {
     let text = format!("the answer broke off: {why}");
-    Failure {
-        status: BROKE_OFF,
-        ..Failure::new(Kind::Unavailable, text)
-    }
+    Failure { status: BROKE_OFF, ..Failure::new(Kind::Unavailable, text) }
 }
 
 fn is_endpoint(text: &str) -> bool {
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         !host.starts_with('/') && !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic())
     })

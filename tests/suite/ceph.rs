@@ -29,10 +29,7 @@ pub fn options(user: User) -> Option<S3Options> {
     let var = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let names = match user {
         User::Owner => ["ASOF_TEST_S3_ACCESS_KEY", "ASOF_TEST_S3_SECRET_KEY"],
-        User::Writer => [
-            "ASOF_TEST_S3_WRITER_ACCESS_KEY",
-            "ASOF_TEST_S3_WRITER_SECRET_KEY",
-        ],
+        User::Writer => ["ASOF_TEST_S3_WRITER_ACCESS_KEY", "ASOF_TEST_S3_WRITER_SECRET_KEY"],
     };
     Some(S3Options {
         bucket: var("ASOF_TEST_S3_BUCKET"),

@@ -22,34 +22,16 @@ const PROMISES: &[(&str, Promise)] = &[
     ("what was put is read", what_was_put_is_read),
     ("the first put stays", the_first_put_stays),
     ("ranges are whole or an error", ranges_are_whole_or_an_error),
-    (
-        "a larger object than expected is damage",
-        a_larger_object_than_expected_is_damage,
-    ),
+    ("a larger object than expected is damage", a_larger_object_than_expected_is_damage),
     ("what is missing is not found", what_is_missing_is_not_found),
-    (
-        "bad names are refused everywhere",
-        bad_names_are_refused_everywhere,
-    ),
+    ("bad names are refused everywhere", bad_names_are_refused_everywhere),
     ("deleting twice is deleting", deleting_twice_is_deleting),
-    (
-        "names are listed in byte order",
-        names_are_listed_in_byte_order,
-    ),
-    (
-        "a listing goes on after any text",
-        a_listing_goes_on_after_any_text,
-    ),
-    (
-        "a long listing comes in pages",
-        a_long_listing_comes_in_pages,
-    ),
+    ("names are listed in byte order", names_are_listed_in_byte_order),
+    ("a listing goes on after any text", a_listing_goes_on_after_any_text),
+    ("a long listing comes in pages", a_long_listing_comes_in_pages),
     ("of many puts one creates", of_many_puts_one_creates),
     ("many threads read at once", many_threads_read_at_once),
-    (
-        "receipts are those of the listing",
-        receipts_are_those_of_the_listing,
-    ),
+    ("receipts are those of the listing", receipts_are_those_of_the_listing),
 ];
 
 fn keep_promises(make: impl Fn() -> Arc<dyn Store>) {
@@ -97,9 +79,7 @@ fn a_bucket_without_conditional_puts_keeps_what_it_can() {
     options.conditional_puts = asof::store::s3::ConditionalPuts::Off;
     let store = ceph::open(options);
     what_was_put_is_read(&store);
-    let again = store
-        .put_new("packs/aa/one", Bytes::from_static(b"some bytes"))
-        .unwrap();
+    let again = store.put_new("packs/aa/one", Bytes::from_static(b"some bytes")).unwrap();
     assert!(again.created, "a plain put cannot know better");
 }
 
@@ -108,11 +88,7 @@ fn the_wrappers_keep_the_promises_of_what_they_wrap() {
     let dir = tempfile::tempdir().unwrap();
     let count = std::cell::Cell::new(0);
     let wrap = |store: Arc<dyn Store>| -> Arc<dyn Store> {
-        let limits = Limits {
-            up: Some(1 << 40),
-            down: Some(1 << 40),
-            requests: Some(4),
-        };
+        let limits = Limits { up: Some(1 << 40), down: Some(1 << 40), requests: Some(4) };
         let store = Arc::new(FaultStore::new(store));
         let store = Arc::new(LimitStore::new(store, limits, Stop::new()));
         let store = Arc::new(RetryStore::new(store, Patience::default(), Stop::new()));
@@ -123,10 +99,7 @@ fn the_wrappers_keep_the_promises_of_what_they_wrap() {
         count.set(count.get() + 1);
         let path = dir.path().join(count.get().to_string());
         let store = wrap(Arc::new(LocalStore::create(&path).unwrap()));
-        assert!(
-            store.local_path().is_some(),
-            "a wrapper must not hide where a directory is"
-        );
+        assert!(store.local_path().is_some(), "a wrapper must not hide where a directory is");
         store
     });
     if ceph::store(User::Owner).is_some() {
@@ -148,42 +121,19 @@ fn what_was_put_is_read(store: &dyn Store) {
 }
 
 fn the_first_put_stays(store: &dyn Store) {
-    let first = store
-        .put_new("packs/aa/one", Bytes::from_static(b"first"))
-        .unwrap();
-    let second = store
-        .put_new("packs/aa/one", Bytes::from_static(b"second"))
-        .unwrap();
+    let first = store.put_new("packs/aa/one", Bytes::from_static(b"first")).unwrap();
+    let second = store.put_new("packs/aa/one", Bytes::from_static(b"second")).unwrap();
     assert!(first.created && !second.created);
     assert!(second.receipt >= first.receipt);
     assert_eq!(store.get("packs/aa/one", 100).unwrap(), "first");
 }
 
 fn ranges_are_whole_or_an_error(store: &dyn Store) {
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"0123456789"))
-        .unwrap();
-    for (range, expected) in [
-        (0..10, "0123456789"),
-        (0..1, "0"),
-        (3..7, "3456"),
-        (9..10, "9"),
-    ] {
-        assert_eq!(
-            store.get_range("packs/aa/one", range.clone()).unwrap(),
-            expected,
-            "{range:?}"
-        );
+    store.put_new("packs/aa/one", Bytes::from_static(b"0123456789")).unwrap();
+    for (range, expected) in [(0..10, "0123456789"), (0..1, "0"), (3..7, "3456"), (9..10, "9")] {
+        assert_eq!(store.get_range("packs/aa/one", range.clone()).unwrap(), expected, "{range:?}");
     }
-    for range in [
-        0..11,
-        5..20,
-        9..11,
-        10..11,
-        100..200,
-        0..1 << 60,
-        (1 << 60)..(1 << 60) + 1,
-    ] {
+    for range in [0..11, 5..20, 9..11, 10..11, 100..200, 0..1 << 60, (1 << 60)..(1 << 60) + 1] {
         let error = store.get_range("packs/aa/one", range.clone()).unwrap_err();
         assert_eq!(error.kind, Kind::Damaged, "{range:?}: {}", error.source);
         assert_eq!(error.key, "packs/aa/one");
@@ -196,62 +146,31 @@ fn ranges_are_whole_or_an_error(store: &dyn Store) {
 }
 
 fn a_larger_object_than_expected_is_damage(store: &dyn Store) {
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"0123456789"))
-        .unwrap();
+    store.put_new("packs/aa/one", Bytes::from_static(b"0123456789")).unwrap();
     assert_eq!(store.get("packs/aa/one", 10).unwrap().len(), 10);
     for limit in [9, 0] {
-        assert_eq!(
-            store.get("packs/aa/one", limit).unwrap_err().kind,
-            Kind::Damaged
-        );
+        assert_eq!(store.get("packs/aa/one", limit).unwrap_err().kind, Kind::Damaged);
     }
 }
 
 fn what_is_missing_is_not_found(store: &dyn Store) {
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"x"))
-        .unwrap();
-    for key in [
-        "asof.json",
-        "packs/aa/two",
-        "packs/bb/one",
-        "packs/aa",
-        "packs/aa/one/below",
-    ] {
+    store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap();
+    for key in ["asof.json", "packs/aa/two", "packs/bb/one", "packs/aa", "packs/aa/one/below"] {
         let whole = store.get(key, 100).unwrap_err();
         let part = store.get_range(key, 0..1).unwrap_err();
-        assert_eq!(
-            (whole.kind, part.kind),
-            (Kind::NotFound, Kind::NotFound),
-            "{key}"
-        );
+        assert_eq!((whole.kind, part.kind), (Kind::NotFound, Kind::NotFound), "{key}");
         assert_eq!((whole.call, whole.key.as_str()), (Call::Get, key));
         assert_eq!(whole.store, store.location());
         let line = whole.source.to_string();
         assert!(!line.is_empty() && !line.contains('\n'), "{line:?}");
     }
     for prefix in ["keys/", "packs/bb", "packs/aa/one/", "packs/aa/onemore"] {
-        assert_eq!(
-            store.list(prefix, None).unwrap(),
-            asof::store::Page::default(),
-            "{prefix}"
-        );
+        assert_eq!(store.list(prefix, None).unwrap(), asof::store::Page::default(), "{prefix}");
     }
 }
 
 fn bad_names_are_refused_everywhere(store: &dyn Store) {
-    for key in [
-        "",
-        "/etc/passwd",
-        "../up",
-        "a/../b",
-        "a//b",
-        "a/",
-        "a b",
-        "ä",
-        "tmp/x",
-    ] {
+    for key in ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "a b", "ä", "tmp/x"] {
         let errors = [
             store.put_new(key, Bytes::new()).unwrap_err(),
             store.get(key, 1).unwrap_err(),
@@ -263,29 +182,19 @@ fn bad_names_are_refused_everywhere(store: &dyn Store) {
         }
     }
     for prefix in ["/", "../", "a/../", "a//"] {
-        assert_eq!(
-            store.list(prefix, None).unwrap_err().kind,
-            Kind::Invalid,
-            "{prefix}"
-        );
+        assert_eq!(store.list(prefix, None).unwrap_err().kind, Kind::Invalid, "{prefix}");
     }
 }
 
 fn deleting_twice_is_deleting(store: &dyn Store) {
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"x"))
-        .unwrap();
-    store
-        .put_new("packs/aa/two", Bytes::from_static(b"x"))
-        .unwrap();
+    store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap();
+    store.put_new("packs/aa/two", Bytes::from_static(b"x")).unwrap();
     store.delete("packs/aa/one").unwrap();
     store.delete("packs/aa/one").unwrap();
     store.delete("packs/never/was").unwrap();
     store.delete("packs").unwrap();
     assert_eq!(names(store, "", None), ["packs/aa/two"]);
-    let again = store
-        .put_new("packs/aa/one", Bytes::from_static(b"y"))
-        .unwrap();
+    let again = store.put_new("packs/aa/one", Bytes::from_static(b"y")).unwrap();
     assert!(again.created, "what was deleted can be created again");
 }
 
@@ -316,23 +225,9 @@ fn names_are_listed_in_byte_order(store: &dyn Store) {
     for key in UNORDERED {
         store.put_new(key, Bytes::from_static(b"x")).unwrap();
     }
-    for prefix in [
-        "",
-        "a",
-        "a/",
-        "a/c",
-        "a-",
-        "log/2026-11-21T01",
-        "packs/",
-        "packs/f",
-        "q",
-        "b",
-    ] {
-        let mut expected: Vec<&str> = UNORDERED
-            .iter()
-            .copied()
-            .filter(|key| key.starts_with(prefix))
-            .collect();
+    for prefix in ["", "a", "a/", "a/c", "a-", "log/2026-11-21T01", "packs/", "packs/f", "q", "b"] {
+        let mut expected: Vec<&str> =
+            UNORDERED.iter().copied().filter(|key| key.starts_with(prefix)).collect();
         expected.sort_unstable();
         assert_eq!(names(store, prefix, None), expected, "prefix {prefix:?}");
     }
@@ -342,18 +237,7 @@ fn a_listing_goes_on_after_any_text(store: &dyn Store) {
     for key in UNORDERED {
         store.put_new(key, Bytes::from_static(b"x")).unwrap();
     }
-    let others = [
-        "a/",
-        "a/c",
-        "a/c/",
-        "a/c/d",
-        "a0a",
-        "packs",
-        "packs/0",
-        "packs/00/",
-        "0",
-        "zz",
-    ];
+    let others = ["a/", "a/c", "a/c/", "a/c/d", "a0a", "packs", "packs/0", "packs/00/", "0", "zz"];
     for after in UNORDERED.iter().chain(&others) {
         for prefix in ["", "a", "a/", "packs/"] {
             let mut expected: Vec<&str> = UNORDERED
@@ -370,9 +254,7 @@ fn a_listing_goes_on_after_any_text(store: &dyn Store) {
 
 fn a_long_listing_comes_in_pages(store: &dyn Store) {
     // Just one more than two pages, spread so that pages end inside of directories.
-    let all: BTreeSet<String> = (0..2001)
-        .map(|n| format!("packs/{:02x}/{n:05}", n % 7))
-        .collect();
+    let all: BTreeSet<String> = (0..2001).map(|n| format!("packs/{:02x}/{n:05}", n % 7)).collect();
     let list: Vec<&String> = all.iter().collect();
     std::thread::scope(|scope| {
         for part in list.chunks(list.len().div_ceil(8)) {
@@ -388,9 +270,7 @@ fn a_long_listing_comes_in_pages(store: &dyn Store) {
 
     let mut found: Vec<String> = Vec::new();
     loop {
-        let page = store
-            .list("packs/", found.last().map(String::as_str))
-            .unwrap();
+        let page = store.list("packs/", found.last().map(String::as_str)).unwrap();
         assert!(page.objects.len() <= 1000);
         assert!(page.objects.iter().all(|object| object.size == 3));
         assert!(!page.more || !page.objects.is_empty(), "no way to go on");
@@ -432,24 +312,16 @@ fn of_many_puts_one_creates(store: &dyn Store) {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .sum()
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(created, 1, "{key}");
         let body = store.get(&key, 50_000).unwrap();
-        assert!(
-            body.len() == 50_000 && body.iter().all(|b| *b == body[0]),
-            "one body, whole"
-        );
+        assert!(body.len() == 50_000 && body.iter().all(|b| *b == body[0]), "one body, whole");
     }
 }
 
 fn many_threads_read_at_once(store: &dyn Store) {
-    let body: Vec<u8> = (0..1_000_000_u32)
-        .map(|n| (n / 4).to_le_bytes()[n as usize % 4])
-        .collect();
+    let body: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 4).to_le_bytes()[n as usize % 4]).collect();
     let body = Bytes::from(body);
     store.put_new("packs/aa/one", body.clone()).unwrap();
     std::thread::scope(|scope| {
@@ -470,22 +342,10 @@ fn many_threads_read_at_once(store: &dyn Store) {
 fn receipts_are_those_of_the_listing(store: &dyn Store) {
     let put = store.put_new("log/one", Bytes::from_static(b"x")).unwrap();
     let listed = store.list("log/", None).unwrap().objects.remove(0);
-    assert!(
-        put.receipt > UnixTime::new(1_700_000_000, 0),
-        "{}",
-        put.receipt
-    );
+    assert!(put.receipt > UnixTime::new(1_700_000_000, 0), "{}", put.receipt);
     // A `Date` has whole seconds, and is said a moment after the object was written.
-    let apart = put
-        .receipt
-        .since(listed.receipt)
-        .max(listed.receipt.since(put.receipt));
-    assert!(
-        apart.as_secs() < 10,
-        "{} and {}",
-        put.receipt,
-        listed.receipt
-    );
+    let apart = put.receipt.since(listed.receipt).max(listed.receipt.since(put.receipt));
+    assert!(apart.as_secs() < 10, "{} and {}", put.receipt, listed.receipt);
 }
 
 /// All names, by as many pages as it takes.

@@ -17,12 +17,7 @@ fn body() -> Bytes {
 
 fn eager(attempts: u32) -> Patience {
     let none = Duration::ZERO;
-    Patience {
-        attempts,
-        first: none,
-        longest: none,
-        ..Patience::default()
-    }
+    Patience { attempts, first: none, longest: none, ..Patience::default() }
 }
 
 /// A reply that is lost is the hard case: the retry finds the object, and says so.
@@ -58,19 +53,11 @@ fn a_raised_stop_ends_retrying() {
     let fault = FaultStore::new(Arc::new(MemoryStore::new()));
     let stop = Stop::new();
     let hour = Duration::from_secs(3600);
-    let patience = Patience {
-        attempts: 9,
-        first: hour,
-        longest: hour,
-        total: 24 * hour,
-    };
+    let patience = Patience { attempts: 9, first: hour, longest: hour, total: 24 * hour };
     let store = RetryStore::new(Arc::new(fault.clone()), patience, stop.clone());
     fault.on_next(Call::Get, "", Moment::Before, move |_| stop.raise());
     fault.die_at(0, Moment::Before);
-    assert_eq!(
-        store.get("asof.json", 9).unwrap_err().kind,
-        Kind::Interrupted
-    );
+    assert_eq!(store.get("asof.json", 9).unwrap_err().kind, Kind::Interrupted);
     assert_eq!(fault.made().len(), 1);
 }
 
@@ -80,15 +67,10 @@ fn the_kth_call_fails_and_all_after_it_as_if_the_program_had_died() {
         let memory = MemoryStore::new();
         let store = FaultStore::new(Arc::new(memory.clone()));
         store.die_at(k, Moment::After);
-        let done = (0..4)
-            .take_while(|n| store.put_new(&format!("log/{n}"), body()).is_ok())
-            .count();
+        let done =
+            (0..4).take_while(|n| store.put_new(&format!("log/{n}"), body()).is_ok()).count();
         assert_eq!(done as u64, k);
-        assert_eq!(
-            memory.len() as u64,
-            k + 1,
-            "the call that it died in took effect"
-        );
+        assert_eq!(memory.len() as u64, k + 1, "the call that it died in took effect");
     }
 }
 
@@ -115,15 +97,8 @@ fn a_flipped_byte_is_flipped_where_the_call_carries_it() {
     let store = FaultStore::new(Arc::new(memory.clone()));
     store.put_new("packs/aa/one", body()).unwrap();
     store.flip_next(Call::Get, "packs/", 2);
-    assert_eq!(
-        &store.get("packs/aa/one", 10).unwrap()[..4],
-        &[b'0', b'1', !b'2', b'3']
-    );
-    assert_eq!(
-        store.get("packs/aa/one", 10).unwrap(),
-        body(),
-        "only on its way"
-    );
+    assert_eq!(&store.get("packs/aa/one", 10).unwrap()[..4], &[b'0', b'1', !b'2', b'3']);
+    assert_eq!(store.get("packs/aa/one", 10).unwrap(), body(), "only on its way");
     store.flip_next(Call::Put, "packs/", 0);
     store.put_new("packs/aa/two", body()).unwrap();
     assert_eq!(memory.get("packs/aa/two", 10).unwrap()[0], !b'0');
@@ -166,14 +141,9 @@ fn calls_and_bytes_are_counted() {
 #[test]
 fn waiting_for_bandwidth_ends_when_asked_to_stop() {
     let stop = Stop::new();
-    let limits = Limits {
-        up: Some(1),
-        ..Limits::default()
-    };
+    let limits = Limits { up: Some(1), ..Limits::default() };
     let store = LimitStore::new(Arc::new(MemoryStore::new()), limits, stop.clone());
-    store
-        .put_new("packs/aa/one", Bytes::from(vec![0; 1_000_000]))
-        .unwrap();
+    store.put_new("packs/aa/one", Bytes::from(vec![0; 1_000_000])).unwrap();
     stop.raise();
     let error = store.put_new("packs/aa/two", body()).unwrap_err();
     assert_eq!(error.kind, Kind::Interrupted);
@@ -193,18 +163,9 @@ fn no_more_calls_are_under_way_than_allowed() {
             std::thread::yield_now();
         };
         let action = Action::Run(moment, Arc::new(count));
-        fault.add(Fault {
-            call: None,
-            prefix: String::new(),
-            skip: 0,
-            times: 200,
-            action,
-        });
+        fault.add(Fault { call: None, prefix: String::new(), skip: 0, times: 200, action });
     }
-    let limits = Limits {
-        requests: Some(2),
-        ..Limits::default()
-    };
+    let limits = Limits { requests: Some(2), ..Limits::default() };
     let store = LimitStore::new(Arc::new(fault), limits, Stop::new());
     std::thread::scope(|scope| {
         for thread in 0..10 {

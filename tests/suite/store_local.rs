@@ -25,19 +25,13 @@ fn a_directory_that_is_missing_is_made_only_when_asked_for() {
     LocalStore::create(&path).unwrap();
     LocalStore::create(&path).unwrap();
     let store = LocalStore::open(&path).unwrap();
-    assert_eq!(
-        store.local_path(),
-        Some(fs::canonicalize(&path).unwrap().as_path())
-    );
+    assert_eq!(store.local_path(), Some(fs::canonicalize(&path).unwrap().as_path()));
 }
 
 #[test]
 fn a_file_is_no_store() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert_eq!(
-        LocalStore::open(file.path()).unwrap_err().kind,
-        Kind::Invalid
-    );
+    assert_eq!(LocalStore::open(file.path()).unwrap_err().kind, Kind::Invalid);
     assert!(LocalStore::create(&file.path().join("below")).is_err());
 }
 
@@ -51,16 +45,13 @@ fn leftovers_are_not_listed_and_go_after_a_day() {
     fs::create_dir(&tmp).unwrap();
     for (name, hours) in [("old", 25), ("young", 23)] {
         let file = fs::File::create(tmp.join(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600))
-            .unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
     }
     assert!(store.list("", None).unwrap().objects.is_empty());
     assert!(store.list("tm", None).unwrap().objects.is_empty());
     assert!(store.list("tmp/", None).unwrap().objects.is_empty());
 
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"x"))
-        .unwrap();
+    store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap();
     assert!(!tmp.join("old").exists() && tmp.join("young").exists());
     assert_eq!(files(&tmp), 1, "and nothing of its own is left");
     assert_eq!(store.list("", None).unwrap().objects.len(), 1);
@@ -71,17 +62,11 @@ fn nothing_is_left_in_tmp_by_a_put_that_lost() {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::create(dir.path()).unwrap();
     for _ in 0..3 {
-        store
-            .put_new("packs/aa/one", Bytes::from_static(b"x"))
-            .unwrap();
+        store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap();
     }
-    let error = store
-        .put_new("packs/aa/one/below", Bytes::from_static(b"x"))
-        .unwrap_err();
+    let error = store.put_new("packs/aa/one/below", Bytes::from_static(b"x")).unwrap_err();
     assert_eq!(error.kind, Kind::Invalid);
-    let error = store
-        .put_new("packs/aa", Bytes::from_static(b"x"))
-        .unwrap_err();
+    let error = store.put_new("packs/aa", Bytes::from_static(b"x")).unwrap_err();
     assert_eq!(error.kind, Kind::Invalid);
     assert_eq!(files(&dir.path().join("tmp")), 0);
 }
@@ -90,29 +75,17 @@ fn nothing_is_left_in_tmp_by_a_put_that_lost() {
 fn a_truncated_object_is_damage_and_a_name_of_a_fifo_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::create(dir.path()).unwrap();
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"0123456789"))
-        .unwrap();
+    store.put_new("packs/aa/one", Bytes::from_static(b"0123456789")).unwrap();
     fs::File::options()
         .write(true)
         .open(dir.path().join("packs/aa/one"))
         .unwrap()
         .set_len(4)
         .unwrap();
-    assert_eq!(
-        store.get_range("packs/aa/one", 2..6).unwrap_err().kind,
-        Kind::Damaged
-    );
-    let made = Command::new("mkfifo")
-        .arg(dir.path().join("fifo"))
-        .status()
-        .unwrap();
+    assert_eq!(store.get_range("packs/aa/one", 2..6).unwrap_err().kind, Kind::Damaged);
+    let made = Command::new("mkfifo").arg(dir.path().join("fifo")).status().unwrap();
     assert!(made.success());
-    assert_eq!(
-        store.get("fifo", 10).unwrap_err().kind,
-        Kind::NotFound,
-        "and does not hang"
-    );
+    assert_eq!(store.get("fifo", 10).unwrap_err().kind, Kind::NotFound, "and does not hang");
     assert_eq!(store.list("", None).unwrap().objects.len(), 1);
 }
 
@@ -121,23 +94,10 @@ fn what_lies_around_in_the_directory_does_not_stop_a_listing() {
     use std::os::unix::ffi::OsStrExt;
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::create(dir.path()).unwrap();
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"x"))
-        .unwrap();
-    fs::write(
-        dir.path()
-            .join(std::ffi::OsStr::from_bytes(b"packs/aa/\xff")),
-        "x",
-    )
-    .unwrap();
+    store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap();
+    fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"packs/aa/\xff")), "x").unwrap();
     std::os::unix::fs::symlink("nowhere", dir.path().join("packs/bb")).unwrap();
-    let keys: Vec<_> = store
-        .list("", None)
-        .unwrap()
-        .objects
-        .into_iter()
-        .map(|o| o.key)
-        .collect();
+    let keys: Vec<_> = store.list("", None).unwrap().objects.into_iter().map(|o| o.key).collect();
     assert_eq!(keys, ["packs/aa/one"]);
 }
 
@@ -149,10 +109,7 @@ fn a_directory_behind_a_symbolic_link_is_listed() {
     fs::write(other.path().join("one"), "x").unwrap();
     fs::create_dir(dir.path().join("packs")).unwrap();
     std::os::unix::fs::symlink(other.path(), dir.path().join("packs/aa")).unwrap();
-    assert_eq!(
-        store.list("packs/", None).unwrap().objects[0].key,
-        "packs/aa/one"
-    );
+    assert_eq!(store.list("packs/", None).unwrap().objects[0].key, "packs/aa/one");
     assert_eq!(store.get("packs/aa/one", 1).unwrap(), "x");
 }
 
@@ -167,9 +124,7 @@ fn a_directory_without_permission_denies() {
         return;
     }
     let store = LocalStore::open(&path).unwrap();
-    let error = store
-        .put_new("packs/aa/one", Bytes::from_static(b"x"))
-        .unwrap_err();
+    let error = store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap_err();
     assert_eq!(error.kind, Kind::Denied);
 }
 
@@ -191,14 +146,7 @@ impl Disk {
 
     fn remount(&self, options: &str) {
         let mut mount = Command::new("mount");
-        assert!(
-            mount
-                .args(["-o", options])
-                .arg(self.0.path())
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(mount.args(["-o", options]).arg(self.0.path()).status().unwrap().success());
     }
 }
 
@@ -214,29 +162,13 @@ fn a_full_disk_is_full_and_keeps_what_it_has() {
         return;
     };
     let store = LocalStore::open(disk.0.path()).unwrap();
-    store
-        .put_new("packs/aa/one", Bytes::from(vec![1; 100_000]))
-        .unwrap();
-    let error = store
-        .put_new("packs/aa/two", Bytes::from(vec![2; 400_000]))
-        .unwrap_err();
+    store.put_new("packs/aa/one", Bytes::from(vec![1; 100_000])).unwrap();
+    let error = store.put_new("packs/aa/two", Bytes::from(vec![2; 400_000])).unwrap_err();
     assert_eq!(error.kind, Kind::Full);
-    assert_eq!(
-        files(&disk.0.path().join("tmp")),
-        0,
-        "the unfinished object makes room again"
-    );
-    assert_eq!(
-        store.get("packs/aa/two", 1 << 20).unwrap_err().kind,
-        Kind::NotFound
-    );
+    assert_eq!(files(&disk.0.path().join("tmp")), 0, "the unfinished object makes room again");
+    assert_eq!(store.get("packs/aa/two", 1 << 20).unwrap_err().kind, Kind::NotFound);
     assert_eq!(store.get("packs/aa/one", 1 << 20).unwrap().len(), 100_000);
-    assert!(
-        store
-            .put_new("packs/aa/three", Bytes::from(vec![3; 50_000]))
-            .unwrap()
-            .created
-    );
+    assert!(store.put_new("packs/aa/three", Bytes::from(vec![3; 50_000])).unwrap().created);
 }
 
 #[test]
@@ -245,15 +177,10 @@ fn a_read_only_disk_denies_writing_and_still_reads() {
         return;
     };
     let store = LocalStore::open(disk.0.path()).unwrap();
-    store
-        .put_new("packs/aa/one", Bytes::from_static(b"x"))
-        .unwrap();
+    store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap();
     disk.remount("remount,ro");
     let store = LocalStore::open(disk.0.path()).unwrap();
-    assert_eq!(
-        store.put_new("log/two", Bytes::new()).unwrap_err().kind,
-        Kind::Denied
-    );
+    assert_eq!(store.put_new("log/two", Bytes::new()).unwrap_err().kind, Kind::Denied);
     assert_eq!(store.delete("packs/aa/one").unwrap_err().kind, Kind::Denied);
     assert_eq!(store.get("packs/aa/one", 1).unwrap(), "x");
     disk.remount("remount,rw");

@@ -22,12 +22,7 @@ const PAGE: usize = 1000;
 
 /// The first page of objects below `root` that begin with `prefix` and come after `after`.
 pub(super) fn page(root: &Path, prefix: &str, after: Option<&str>) -> io::Result<Page> {
-    let mut lister = Lister {
-        root,
-        prefix,
-        after: after.unwrap_or(""),
-        page: Page::default(),
-    };
+    let mut lister = Lister { root, prefix, after: after.unwrap_or(""), page: Page::default() };
     // Everything with this prefix is in one directory: begin there.
     let directory = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
     if directory.starts_with("tmp/") {
@@ -81,11 +76,7 @@ impl Lister<'_> {
             return Ok(());
         }
         let receipt = super::receipt(&metadata);
-        self.page.objects.push(Listed {
-            key: name.to_owned(),
-            size: metadata.len(),
-            receipt,
-        });
+        self.page.objects.push(Listed { key: name.to_owned(), size: metadata.len(), receipt });
         Ok(())
     }
 

@@ -40,9 +40,7 @@ pub(super) async fn new(options: &S3Options) -> Client {
             Some(name) => profile.profile_name(name).build(),
             None => profile.build(),
         };
-        region
-            .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(profile)
+        region.or_else(EnvironmentVariableRegionProvider::new()).or_else(profile)
     };
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(region.or_else(Region::from_static("us-east-1")));
@@ -102,10 +100,7 @@ impl Date {
         let text = text.ok_or_else(|| Failure::new(Kind::Damaged, "the reply has no Date"))?;
         match DateTime::from_str(&text, DateTimeFormat::HttpDate) {
             Ok(at) => Ok(unix_time(&at)),
-            Err(_) => Err(Failure::new(
-                Kind::Damaged,
-                format!("the reply's Date is {text:?}"),
-            )),
+            Err(_) => Err(Failure::new(Kind::Damaged, format!("the reply's Date is {text:?}"))),
         }
     }
 }

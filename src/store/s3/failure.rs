@@ -24,12 +24,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(kind: Kind, text: impl Into<String>) -> Failure {
-        Failure {
-            kind,
-            text: text.into(),
-            status: 0,
-            code: String::new(),
-        }
+        Failure { kind, text: text.into(), status: 0, code: String::new() }
     }
 
     /// Whether the server does not know conditional writes.
@@ -74,10 +69,7 @@ where
             SdkError::ResponseError(answer) => {
                 let status = answer.raw().status().as_u16();
                 let text = format!("the answer ({status}) is not one of S3: {}", chain(error));
-                Failure {
-                    status,
-                    ..Failure::new(Kind::Unavailable, text)
-                }
+                Failure { status, ..Failure::new(Kind::Unavailable, text) }
             }
             _ => Failure::new(Kind::Invalid, chain(error)),
         }
@@ -97,20 +89,12 @@ fn of_answer(raw: &HttpResponse, code: Option<&str>, message: Option<&str>) -> F
     if let Some(hint) = hint(status, code) {
         text = format!("{hint} ({text})");
     }
-    if let Some(region) = raw
-        .headers()
-        .get("x-amz-bucket-region")
-        .filter(|_| kind == Kind::Invalid)
+    if let Some(region) = raw.headers().get("x-amz-bucket-region").filter(|_| kind == Kind::Invalid)
     {
         text = format!("{text}; the bucket is in region {region}");
     }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Failure {
-        kind,
-        text,
-        status,
-        code: code.to_owned(),
-    }
+    Failure { kind, text, status, code: code.to_owned() }
 }
 
 fn kind_of(status: u16, code: &str) -> Kind {
@@ -159,11 +143,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        let part = cause
-            .to_string()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let part = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         if !part.is_empty() && !parts.last().is_some_and(|last| last.contains(&part)) {
             parts.push(part);
         }

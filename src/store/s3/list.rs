@@ -18,9 +18,7 @@ use crate::store::{Listed, Page, percent};
 impl S3Store {
     pub(super) async fn page(&self, prefix: &str, after: Option<&str>) -> Answer<Page> {
         let deadline = monotonic() + self.allowance(0);
-        let mut after = after
-            .filter(|after| *after >= prefix)
-            .map(|after| self.full(after));
+        let mut after = after.filter(|after| *after >= prefix).map(|after| self.full(after));
         loop {
             let request = self
                 .client
@@ -34,10 +32,7 @@ impl S3Store {
 
             let encoded = answer.encoding_type == Some(EncodingType::Url);
             let more = answer.is_truncated == Some(true);
-            let mut page = Page {
-                objects: Vec::new(),
-                more,
-            };
+            let mut page = Page { objects: Vec::new(), more };
             for object in answer.contents() {
                 let name = name_of(object, encoded)?;
                 if after.as_deref().is_some_and(|after| name.as_str() <= after) {
@@ -55,10 +50,7 @@ impl S3Store {
                 return Ok(page);
             }
             if answer.contents().is_empty() {
-                return Err(Failure::new(
-                    Kind::Damaged,
-                    "an empty page claims that more follows",
-                ));
+                return Err(Failure::new(Kind::Damaged, "an empty page claims that more follows"));
             }
         }
     }
@@ -67,9 +59,7 @@ impl S3Store {
         let damaged = |text: String| Failure::new(Kind::Damaged, text);
         let key = match self.options.prefix.as_str() {
             "" => Some(name),
-            prefix => name
-                .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_prefix('/')),
+            prefix => name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')),
         };
         let key = key.ok_or_else(|| damaged(format!("{name} was not asked for")))?;
         let size = object.size.and_then(|size| u64::try_from(size).ok());
@@ -77,11 +67,7 @@ impl S3Store {
         let receipt = object.last_modified.as_ref().map(unix_time);
         let receipt =
             receipt.ok_or_else(|| damaged(format!("{name} is listed without its time")))?;
-        Ok(Listed {
-            key: key.to_owned(),
-            size,
-            receipt,
-        })
+        Ok(Listed { key: key.to_owned(), size, receipt })
     }
 }
 
