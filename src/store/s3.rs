@@ -47,7 +47,7 @@ use crate::base::{Kind, Stop};
 use crate::store::key::{self, error};
 use crate::store::{Call, Page, Put, Result, Store};
 
-pub use self::options::{ConditionalPuts, Credentials, S3Options, Sse};
+pub use self::options::{ConditionalPuts, Credentials, NotAnSse, S3Options, Sse};
 
 type Answer<T> = std::result::Result<T, Failure>;
 
@@ -69,7 +69,8 @@ pub struct S3Store {
 impl S3Store {
     /// Prepares to talk to a bucket. Asks nothing of it.
     ///
-    /// Calls under way end with [`Kind::Interrupted`] soon after `stop` is raised.
+    /// Starts two threads: a program that forks must do so before. Calls under way end
+    /// with [`Kind::Interrupted`] soon after `stop` is raised.
     ///
     /// # Errors
     ///

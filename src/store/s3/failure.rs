@@ -100,14 +100,18 @@ fn of_answer(raw: &HttpResponse, code: Option<&str>, message: Option<&str>) -> F
 fn kind_of(status: u16, code: &str) -> Kind {
     match (code, status) {
         ("NoSuchKey" | "NoSuchBucket" | "NotFound", _) => Kind::NotFound,
-        ("QuotaExceeded" | "InsufficientCapacity" | "XMinioStorageFull", _) | (_, 507) => Kind::Full,
+        ("QuotaExceeded" | "InsufficientCapacity" | "XMinioStorageFull", _) | (_, 507) => {
+            Kind::Full
+        }
         ("InvalidRange", _) | (_, 416) => Kind::Damaged,
         // In an archive: neither lost nor for us to bring back.
         ("InvalidObjectState", _) => Kind::Io,
-        ("SlowDown" | "RequestTimeout" | "Throttling" | "ThrottlingException", _)
-        | ("InternalError" | "ServiceUnavailable" | "OperationAborted", _)
+        ("SlowDown" | "RequestTimeout" | "Throttling" | "ThrottlingException", _) => {
+            Kind::Unavailable
+        }
+        ("InternalError" | "ServiceUnavailable" | "OperationAborted", _) => Kind::Unavailable,
         // The bytes changed on the way.
-        | ("BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch", _) => Kind::Unavailable,
+        ("BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch", _) => Kind::Unavailable,
         ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken", _) => {
             Kind::Denied
         }

@@ -1,6 +1,7 @@
 //! What can be set about a bucket.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::Deserialize;
 
@@ -84,6 +85,24 @@ pub enum Sse {
     Kms,
 }
 
+/// A text that names no encryption by the server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no encryption by the server: none, AES256 and aws:kms are")]
+pub struct NotAnSse(pub String);
+
+impl FromStr for Sse {
+    type Err = NotAnSse;
+
+    fn from_str(text: &str) -> Result<Sse, NotAnSse> {
+        match text {
+            "none" => Ok(Sse::None),
+            "AES256" => Ok(Sse::Aes256),
+            "aws:kms" => Ok(Sse::Kms),
+            _ => Err(NotAnSse(text.to_owned())),
+        }
+    }
+}
+
 /// Whether writes carry `If-None-Match: *`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -123,6 +142,10 @@ mod tests {
         let options: S3Options = toml::from_str(text).unwrap();
         assert_eq!((options.sse, options.max_requests), (Sse::Kms, 32));
         assert_eq!(options.conditional_puts, ConditionalPuts::Off);
+        assert_eq!(
+            ("AES256".parse::<Sse>(), "x".parse::<Sse>()),
+            (Ok(Sse::Aes256), Err(NotAnSse("x".into())))
+        );
         assert!(toml::from_str::<S3Options>("storageclass = 'X'").is_err());
         assert!(toml::from_str::<S3Options>("[credentials]").is_err());
     }
