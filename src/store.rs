@@ -11,12 +11,32 @@
 //! Every call has a deadline of its own inside the store, so that nobody waits
 //! for ever on one that hangs.
 
+pub mod count;
+pub mod fault;
+mod key;
+pub mod limit;
+pub mod local;
+pub mod location;
+pub mod memory;
+mod percent;
+pub mod retry;
+pub mod s3;
+
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::base::{Kind, UnixTime};
+
+pub use count::{CountStore, Requests};
+pub use fault::FaultStore;
+pub use limit::{LimitStore, Limits};
+pub use local::LocalStore;
+pub use location::{Location, open_store};
+pub use memory::MemoryStore;
+pub use retry::{Patience, RetryStore};
+pub use s3::{S3Options, S3Store};
 
 /// Which call of a store was made; in errors, counters and fault plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
