@@ -5,12 +5,15 @@ pub mod clock;
 pub mod ids;
 pub mod kind;
 pub mod progress;
+pub mod source_name;
 pub mod stop;
 pub mod time;
+pub mod units;
 
 pub use clock::Clock;
 pub use ids::{ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, WriterId};
 pub use kind::Kind;
 pub use progress::Progress;
+pub use source_name::{NotASourceName, check_source_name, default_source_name};
 pub use stop::Stop;
 pub use time::UnixTime;

@@ -23,3 +23,4 @@ pub mod format;
 pub mod index;
 pub mod repo;
 pub mod store;
+pub mod view;
