@@ -18,9 +18,11 @@
 //! `docs/ARCHITECTURE.md`; the bytes are in `docs/FORMAT.md`.
 
 pub mod base;
+pub mod cli;
 pub mod codec;
 pub mod format;
 pub mod index;
+pub mod mount;
 pub mod repo;
 pub mod store;
 pub mod view;

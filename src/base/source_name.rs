@@ -6,6 +6,7 @@
 //! `.` and `..` are directories already, `latest` and `id` mean something in a
 //! selector, and a leading `-` would be read as an option.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::base::Kind;
@@ -82,7 +83,7 @@ pub fn default_source_name(host: &str, paths: &[impl AsRef<Path>]) -> String {
         name.push_str(if path.is_empty() { "root" } else { &path });
     }
     if paths.len() > 1 {
-        name.push_str(&format!("-and-{}-more", paths.len() - 1));
+        let _ = write!(name, "-and-{}-more", paths.len() - 1);
     }
     if check_source_name(&name).is_err() {
         name.insert_str(0, "source-");
@@ -117,7 +118,9 @@ mod tests {
     #[test]
     fn names_that_pass_and_names_that_do_not() {
         let longest = "a".repeat(255);
-        for good in ["a", "web1", "db-1_x.y", ".hidden", "Latest", "ids", "...", &longest] {
+        for good in [
+            "a", "web1", "db-1_x.y", ".hidden", "Latest", "ids", "...", &longest,
+        ] {
             assert_eq!(check_source_name(good), Ok(()), "{good:?}");
         }
         let longer = "a".repeat(256);
@@ -133,7 +136,11 @@ mod tests {
         for (host, paths, name) in [
             ("web1", &["/etc"][..], "web1-etc"),
             ("web1", &["/"], "web1-root"),
-            ("db1.example.org", &["/var/lib/pg/"], "db1.example.org-var-lib-pg"),
+            (
+                "db1.example.org",
+                &["/var/lib/pg/"],
+                "db1.example.org-var-lib-pg",
+            ),
             ("my host", &["/srv/a b//c"], "my-host-srv-a-b-c"),
             ("", &["/home"], "host-home"),
             ("w", &["/etc", "/home", "/root"], "w-etc-and-2-more"),

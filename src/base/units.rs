@@ -7,7 +7,7 @@
 //!
 //! **Durations** are numbers with units, the largest first: `26h`, `1h30m`, `1.5d`.
 //! A day has 24 hours and a week seven days, as befits an age or an interval; spans in
-//! the calendar (`3d-ago`) are for [`crate::view::time_spec`].
+//! the calendar, as in `3d-ago`, are times and are read where times are.
 
 use std::time::Duration;
 
@@ -168,7 +168,10 @@ pub fn show_rate(bytes: u64, time: Duration) -> String {
         0 => 0,
         millis => u128::from(bytes) * 1000 / millis,
     };
-    format!("{}/s", show_size(u64::try_from(per_second).unwrap_or(u64::MAX)))
+    format!(
+        "{}/s",
+        show_size(u64::try_from(per_second).unwrap_or(u64::MAX))
+    )
 }
 
 /// Shows a duration in its two largest units: `12ms`, `4.2s`, `2m 03s`, `1h 02m`, `3d 04h`.
@@ -197,7 +200,7 @@ pub fn show_count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -237,7 +240,11 @@ fn split_number(text: &str) -> Option<(Number, &str)> {
     if decimals.is_empty() {
         return None;
     }
-    let kept: String = decimals.chars().chain("000000000".chars()).take(9).collect();
+    let kept: String = decimals
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     let fraction = kept.parse().ok()?;
     Some((Number { whole, fraction }, rest))
 }
@@ -270,11 +277,20 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "K", "-1", "+1", "1.5", "1.5B", "1.", ".5K", "1X", "1KK", "1iB", "1e3", "1,000", "1 0"] {
-            assert!(matches!(parse_size(text), Err(UnitError::Size { .. })), "{text}");
+        for text in [
+            "", "K", "-1", "+1", "1.5", "1.5B", "1.", ".5K", "1X", "1KK", "1iB", "1e3", "1,000",
+            "1 0",
+        ] {
+            assert!(
+                matches!(parse_size(text), Err(UnitError::Size { .. })),
+                "{text}"
+            );
         }
         for text in ["18446744073709551616", "16384P", "99999999999999999999999K"] {
-            assert!(matches!(parse_size(text), Err(UnitError::TooLarge { .. })), "{text}");
+            assert!(
+                matches!(parse_size(text), Err(UnitError::TooLarge { .. })),
+                "{text}"
+            );
         }
     }
 
@@ -294,10 +310,18 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(time), "{text}");
         }
-        for text in ["", "5", "h", "1x", "1mo", "1y", "30m1h", "1h1h", "-1h", "1h 30m", "1h,", "1H"] {
-            assert!(matches!(parse_duration(text), Err(UnitError::Duration { .. })), "{text}");
+        for text in [
+            "", "5", "h", "1x", "1mo", "1y", "30m1h", "1h1h", "-1h", "1h 30m", "1h,", "1H",
+        ] {
+            assert!(
+                matches!(parse_duration(text), Err(UnitError::Duration { .. })),
+                "{text}"
+            );
         }
-        assert!(matches!(parse_duration("99999999999999999999w"), Err(UnitError::TooLarge { .. })));
+        assert!(matches!(
+            parse_duration("99999999999999999999w"),
+            Err(UnitError::TooLarge { .. })
+        ));
     }
 
     #[test]
@@ -336,13 +360,22 @@ mod tests {
             (3_720_000, "1h 02m"),
             (273_600_000, "3d 04h"),
         ] {
-            assert_eq!(show_duration(Duration::from_millis(millis)), text, "{millis}");
+            assert_eq!(
+                show_duration(Duration::from_millis(millis)),
+                text,
+                "{millis}"
+            );
         }
     }
 
     #[test]
     fn counts_for_people() {
-        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (n, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(show_count(n), text);
         }
     }

@@ -104,7 +104,7 @@ pub enum SelectorError {
         /// What was written.
         text: String,
         /// What is wrong with the time.
-        source: TimeError,
+        source: Box<TimeError>,
     },
     /// A time where none can be.
     #[error("`{text}` is not a selector: {state} takes no time; write SOURCE@TIME")]
@@ -223,7 +223,7 @@ impl State {
             Some(time) => {
                 TimeSpec::read(time).map_err(|source| SelectorError::Time {
                     text: quoted(),
-                    source,
+                    source: Box::new(source),
                 })?;
                 Some(time.to_owned())
             }
@@ -307,9 +307,16 @@ mod tests {
             ),
             (
                 "db@2026-11-20T10:15[Europe/Berlin]:/a:/b@c",
-                source("db", Some("2026-11-20T10:15[Europe/Berlin]"), Some("/a:/b@c")),
+                source(
+                    "db",
+                    Some("2026-11-20T10:15[Europe/Berlin]"),
+                    Some("/a:/b@c"),
+                ),
             ),
-            ("db@@1763633703:/a", source("db", Some("@1763633703"), Some("/a"))),
+            (
+                "db@@1763633703:/a",
+                source("db", Some("@1763633703"), Some("/a")),
+            ),
             ("db://x", source("db", None, Some("//x"))),
             ("a.b_c-d", source("a.b_c-d", None, None)),
             ("latest", other(State::Latest, None)),
@@ -365,7 +372,11 @@ mod tests {
 
     #[test]
     fn a_prefix_matches_the_ids_that_begin_with_it() {
-        let Ok(Selector { state: State::Id(prefix), .. }) = "id:ABa".parse() else {
+        let Ok(Selector {
+            state: State::Id(prefix),
+            ..
+        }) = "id:ABa".parse()
+        else {
             panic!("not an id");
         };
         assert!(prefix.matches(&SnapshotId([0xab; 16])));

@@ -31,7 +31,7 @@
 //! go back in the calendar of the zone to the same time of day, or to the nearest one
 //! that exists. `now` and `…-ago` are exact instants and not units.
 //!
-//! Years are 0001 to 9999. Splitting text into fields is in [`fields`]; what the
+//! Years are 0001 to 9999. Splitting text into fields is in `fields.rs`; what the
 //! calendar makes of them is here, by way of jiff.
 
 mod fields;
@@ -275,9 +275,8 @@ impl TimeSpec {
         if let Some(month @ (0 | 13..)) = fields.month {
             return Err(self.impossible(format!("there is no month {month:02}")));
         }
-        let calendar = |month: i8, day: i8| {
-            Date::new(year, month, day).map_err(|_| out_of_range(&self.text))
-        };
+        let calendar =
+            |month: i8, day: i8| Date::new(year, month, day).map_err(|_| out_of_range(&self.text));
         let first = calendar(fields.month.unwrap_or(1), 1)?;
         match (fields.month, fields.day) {
             (None, _) => Ok((first, first.last_of_year())),
@@ -285,9 +284,7 @@ impl TimeSpec {
             (Some(month), Some(day)) => {
                 if day < 1 || day > first.days_in_month() {
                     let most = first.days_in_month();
-                    return Err(
-                        self.impossible(format!("{year:04}-{month:02} has {most} days"))
-                    );
+                    return Err(self.impossible(format!("{year:04}-{month:02} has {most} days")));
                 }
                 let day = calendar(month, day)?;
                 Ok((day, day))

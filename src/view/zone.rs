@@ -163,10 +163,9 @@ fn instant(shown: DateTime, offset: Offset) -> UnixTime {
         .duration_since(date(1970, 1, 1) as Date)
         .as_secs();
     let time = shown.time();
-    let seconds = i64::from(time.hour()) * 3600
-        + i64::from(time.minute()) * 60
-        + i64::from(time.second())
-        - i64::from(offset.seconds());
+    let seconds =
+        i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second())
+            - i64::from(offset.seconds());
     let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
     UnixTime::new(day + seconds, nanos)
 }

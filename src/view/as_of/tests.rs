@@ -87,10 +87,7 @@ fn the_listing_has_one_instant_a_day_and_of_today_one_an_hour() {
     let lines = Timelines::new(heads);
     let listed = lines.listing(&berlin(), at("2026-11-21T12-00-00Z"));
     let listed: Vec<String> = listed.iter().map(|at| lines.name(*at)).collect();
-    assert_eq!(
-        listed,
-        [instants[0], instants[3], instants[5], instants[6]]
-    );
+    assert_eq!(listed, [instants[0], instants[3], instants[5], instants[6]]);
 }
 
 #[test]
@@ -119,8 +116,18 @@ fn snapshots_of_one_instant_have_names_of_their_own() {
 
 /// Few sources, instants close together, so that ties and collisions are common.
 fn heads() -> impl Strategy<Value = Vec<Head>> {
-    let instant = || (0_i64..4, prop_oneof![0_u32..4, Just(999_999_999), Just(1_000_000)]);
-    let head = (0_u8..3, any::<u8>(), instant(), proptest::option::of(instant()));
+    let instant = || {
+        (
+            0_i64..4,
+            prop_oneof![0_u32..4, Just(999_999_999), Just(1_000_000)],
+        )
+    };
+    let head = (
+        0_u8..3,
+        any::<u8>(),
+        instant(),
+        proptest::option::of(instant()),
+    );
     proptest::collection::vec(head, 0..20).prop_map(|heads| {
         heads
             .into_iter()

@@ -127,7 +127,10 @@ impl Clock {
             let second = second.unwrap_or(rest).min(59);
             Time::new(hour, minute.unwrap_or(rest), second, nanos).map_err(|e| e.to_string())
         };
-        Ok((time(minute, second, from, 0)?, time(minute, second, to, 59)?))
+        Ok((
+            time(minute, second, from, 0)?,
+            time(minute, second, to, 59)?,
+        ))
     }
 }
 
