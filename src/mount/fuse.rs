@@ -22,6 +22,7 @@
 
 mod rows;
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
     Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
@@ -65,11 +67,20 @@ pub(super) struct Fuse {
     xattrs: bool,
     no_open: bool,
     no_opendir: bool,
+    /// Nothing is ever sent: the other end sees that this is gone.
+    _alive: Sender<Infallible>,
 }
 
 impl Fuse {
-    pub(super) fn new(vfs: Arc<Vfs>, pool: Pool, enforce: bool, xattrs: bool) -> Fuse {
-        Fuse { vfs, pool, enforce, xattrs, no_open: false, no_opendir: false }
+    /// fuser drops it when the last event loop has ended, and `alive` with it.
+    pub(super) fn new(
+        vfs: Arc<Vfs>,
+        pool: Pool,
+        enforce: bool,
+        xattrs: bool,
+        alive: Sender<Infallible>,
+    ) -> Fuse {
+        Fuse { vfs, pool, enforce, xattrs, no_open: false, no_opendir: false, _alive: alive }
     }
 
     /// Answers from memory, or lets the pool answer.
