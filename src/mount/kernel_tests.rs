@@ -8,6 +8,7 @@
 
 mod clients;
 mod life;
+mod measure;
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

@@ -215,8 +215,7 @@ fn wait(
 ) -> Result<(), MountError> {
     while !stop.is_raised() {
         if end.recv_timeout(STOP_INTERVAL) == Err(RecvTimeoutError::Disconnected) {
-            let still = mountinfo::at(path).ok().flatten();
-            if still.is_none() || still.as_ref() != own {
+            if !is_still(own, path) {
                 return Ok(());
             }
             point::detach(path)?;
@@ -224,10 +223,17 @@ fn wait(
             return Err(MountError::Session { path: path.to_owned(), source });
         }
     }
-    point::detach(path)?;
+    if is_still(own, path) {
+        point::detach(path)?;
+    }
     // Who is inside keeps the session alive, and does not keep us.
     let _ = end.recv_timeout(DETACH_TIME);
     Ok(())
+}
+
+/// Whether what is mounted at the path is our own and not somebody else's.
+fn is_still(own: Option<&Mounted>, path: &Path) -> bool {
+    matches!(mountinfo::at(path), Ok(Some(mounted)) if Some(&mounted) == own)
 }
 
 fn file_system(
