@@ -9,12 +9,10 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::*;
 use crate::mount::unmount;
 
+/// A state of a source that tells which it is.
 fn version(n: &str) -> Sample {
-    Sample::dir([("version", Sample::file(n)), ("only".into(), Sample::file(n))].map(
-        |(name, sample): (&str, _)| {
-            (if name == "only" { format!("only{n}") } else { name.into() }, sample)
-        },
-    ))
+    let only = format!("only{n}");
+    Sample::dir([("version", Sample::file(n)), (only.as_str(), Sample::file(n))])
 }
 
 fn is_mounted(path: &Path) -> bool {
@@ -270,4 +268,32 @@ fn a_detached_session_leaves_the_next_mount_alone() {
     std::fs::write(path.join("mine"), "").unwrap();
     assert!(is_mounted(path));
     rustix::mount::unmount(path, UnmountFlags::empty()).unwrap();
+}
+
+/// Readers, new snapshots and notifications, all at once, wait for nothing but data.
+#[test]
+fn many_readers_and_many_snapshots_do_not_hold_each_other_up() {
+    if !can_mount() {
+        return;
+    }
+    let library = TestLibrary::new();
+    library.publish("s", time(-1000), &odd_tree());
+    let mounted = Mounted::new(&library);
+    let walk =
+        "for n in 1 2 3 4 5 6 7 8; do find -L . -type f -size -200 -exec cat {} + | wc -c; done";
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", walk]).current_dir(mounted.path("at")).stdout(Stdio::piped());
+            shell.stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for n in 0..40 {
+        library.publish("s", time(n - 900), &version("n"));
+        let seen = format!("at/@{}/s/only{}", NOON + n - 900, "n");
+        eventually("it is shown", || mounted.path(&seen).exists());
+    }
+    for reader in readers {
+        assert!(reader.wait_with_output().unwrap().status.success());
+    }
 }

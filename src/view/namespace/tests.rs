@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
-use crate::base::SnapshotId;
+use crate::base::{SnapshotId, UnixTime};
 use crate::view::testing::{Sample, TestLibrary};
 
 /// 2026-11-20T12:00:00Z.
