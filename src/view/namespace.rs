@@ -27,7 +27,7 @@
 //! one number never changes its target: what moves is which number the name has.
 //!
 //! `history/` and `changes/` will be further names in the root and further kinds
-//! of [`View`].
+//! of view.
 
 mod attributes;
 mod enter;

@@ -297,3 +297,26 @@ fn many_readers_and_many_snapshots_do_not_hold_each_other_up() {
         assert!(reader.wait_with_output().unwrap().status.success());
     }
 }
+
+/// The listing of instants changes at midnight without any new snapshot.
+#[test]
+fn after_midnight_yesterdays_hours_are_one_day() {
+    if !can_mount() {
+        return;
+    }
+    let library = TestLibrary::new();
+    for hour in 1..4 {
+        library.publish("s", time(-3600 * hour), &version("1"));
+    }
+    let now = Arc::new(std::sync::atomic::AtomicI64::new(NOON));
+    let ticking = Arc::clone(&now);
+    let clock = Clock::from_fn(move || {
+        UnixTime::new(ticking.load(std::sync::atomic::Ordering::Relaxed), 0)
+    });
+    let mounted = Mounted::with(&library, MountOptions { clock, ..options() });
+    let list = || out(&format!("ls {}", mounted.path("at").display())).lines().count();
+    assert_eq!(list(), 3);
+    now.fetch_add(24 * 3600, std::sync::atomic::Ordering::Relaxed);
+    eventually("one for the day", || list() == 1);
+    assert!(mounted.path("at/2026-11-20T10/s/version").exists());
+}

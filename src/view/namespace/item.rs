@@ -10,7 +10,7 @@ use crate::view::tree::{Found, Tree};
 pub enum Life {
     /// For ever: it is part of a snapshot.
     Forever,
-    /// Until snapshots far in the past come or go, which [`Changes`] will tell.
+    /// Until snapshots far in the past come or go, which [`Changes`](super::Changes) will tell.
     Settled,
     /// Until the next snapshot, or the next of those that were taken already and
     /// are not published yet.
