@@ -1,6 +1,8 @@
 //! Tests of the library from outside, in one binary because linking is slow.
 
+mod backup_restore;
 mod ceph;
+mod fixture;
 mod store_contract;
 mod store_faults;
 mod store_local;
