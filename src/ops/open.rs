@@ -94,7 +94,8 @@ pub fn reach(place: &Place, create: bool, stop: &Stop) -> Result<Reached> {
         if matches!(error.kind, Kind::NotFound | Kind::Invalid)
             && matches!(place.location, Location::Directory(_))
         {
-            let missing = if error.kind == Kind::NotFound { "the directory" } else { "a directory" };
+            let missing =
+                if error.kind == Kind::NotFound { "the directory" } else { "a directory" };
             let location = place.location.to_string();
             return Error::Repo(repo::Error::NoRepository { location, missing });
         }

@@ -7,10 +7,9 @@ use serde::Serialize;
 use crate::base::{SnapshotId, UnixTime, WriterId};
 use crate::format::fact::Counts;
 use crate::ops::Result;
-use crate::ops::select::head_of;
+use crate::ops::select::timelines;
 use crate::repo::{Library, SnapshotInfo};
 use crate::source::path::shown;
-use crate::view::Timelines;
 
 /// Which snapshots are wanted. What is empty or none asks for nothing.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +86,7 @@ pub fn snapshots(library: &dyn Library, filter: &Filter) -> Result<Vec<Row>> {
 /// The same for snapshots at hand.
 #[must_use]
 pub fn rows(infos: &[Arc<SnapshotInfo>], filter: &Filter) -> Vec<Row> {
-    let lines = Timelines::new(infos.iter().map(|info| head_of(info)));
+    let lines = timelines(infos);
     let mut names = std::collections::HashMap::new();
     for source in lines.sources() {
         for (head, name) in lines.of(source).iter().zip(lines.snapshot_names(source)) {

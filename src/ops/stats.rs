@@ -18,8 +18,6 @@ pub struct SourceStats {
     pub bytes: u64,
     /// Bytes of files in all its snapshots, each counted in full.
     pub bytes_all: u64,
-    /// Bytes of content that its backups brought and the repository did not have.
-    pub bytes_new: u64,
 }
 
 /// Figures of a repository.
@@ -60,7 +58,6 @@ pub fn stats(repo: &Repository) -> Result<StatsReport> {
         stats.files = counts.files;
         stats.bytes = counts.bytes;
         stats.bytes_all = stats.bytes_all.saturating_add(counts.bytes);
-        stats.bytes_new = stats.bytes_new.saturating_add(counts.bytes_new);
     }
     let (records, packs, chunks, stored_bytes) = repo.index().counts()?;
     let logical_bytes = sources.values().fold(0, |sum: u64, s| sum.saturating_add(s.bytes_all));

@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::{SnapshotId, UnixTime};
-use crate::ops::select::head_of;
+use crate::ops::select::timelines;
 use crate::repo::SnapshotInfo;
-use crate::view::Timelines;
 
 /// What is asked.
 #[derive(Debug, Clone, Default)]
@@ -66,12 +65,8 @@ pub struct StatusReport {
 
 /// Says how every source stands at `now`.
 #[must_use]
-pub fn status(
-    infos: &[Arc<SnapshotInfo>],
-    options: &StatusOptions,
-    now: UnixTime,
-) -> StatusReport {
-    let lines = Timelines::new(infos.iter().map(|info| head_of(info)));
+pub fn status(infos: &[Arc<SnapshotInfo>], options: &StatusOptions, now: UnixTime) -> StatusReport {
+    let lines = timelines(infos);
     let mut names: BTreeSet<&str> = options.expected.iter().map(String::as_str).collect();
     if !options.only {
         names.extend(lines.sources());
@@ -87,8 +82,8 @@ pub fn status(
                 (Some(age), Some(max)) if age > max => Verdict::Stale,
                 (Some(_), _) => Verdict::Fresh,
             };
-            let info = newest
-                .and_then(|head| infos.iter().find(|info| info.snapshot.id == head.id));
+            let info =
+                newest.and_then(|head| infos.iter().find(|info| info.snapshot.id == head.id));
             SourceStatus {
                 source: source.to_owned(),
                 verdict,

@@ -94,6 +94,8 @@ pub enum Item {
         ino: u64,
         /// When what it shows was so.
         mtime: UnixTime,
+        /// How long that stays the answer.
+        life: Life,
     },
     /// A link that asof made up.
     Link {
@@ -260,7 +262,7 @@ impl Namespace {
         let (view, rank) = self.place(ino)?;
         let Some(view) = view else { return self.fixed(ino).ok_or(unknown) };
         match (&view.view, rank) {
-            (View::Instant(at), 0) => Ok(Item::Dir { ino, mtime: *at }),
+            (View::Instant(at), 0) => Ok(Item::Dir { ino, mtime: *at, life: Life::Forever }),
             (View::Instant(at), LINK_RANK) => {
                 Ok(Item::Link { ino, target: instant_name(*at), mtime: *at })
             }
@@ -269,7 +271,7 @@ impl Namespace {
             }
             (View::Source(source), 0) => {
                 let newest = self.state().timelines.of(source).last().map(Head::at);
-                Ok(Item::Dir { ino, mtime: newest.unwrap_or_default() })
+                Ok(Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief })
             }
             (View::Snapshot { tree, .. }, LINK_RANK) => {
                 let snapshot = &tree.info().snapshot;
@@ -366,7 +368,7 @@ impl Namespace {
         let view = self.instant(at, reach)?;
         let life = self.life(state, at);
         if instant_name(at) == name {
-            return Ok(Looked::at(Item::Dir { ino: number(view.number, 0), mtime: at }, life));
+            return Ok(Looked::at(self.item(number(view.number, 0), reach)?, life));
         }
         let link = self.item(number(view.number, LINK_RANK), reach)?;
         Ok(Looked::at(link, if moves { Life::Momentary } else { life.at_most_brief() }))
@@ -403,12 +405,16 @@ impl Namespace {
         let state = self.state();
         let newest = state.timelines.instants().last().copied().unwrap_or_default();
         match ino {
-            ROOT | SNAPSHOTS => Some(Item::Dir { ino, mtime: newest }),
+            ROOT | SNAPSHOTS => Some(Item::Dir { ino, mtime: newest, life: Life::Brief }),
             // What is listed changes at midnight too, and the kernel looks at this.
             AT => {
-                Some(Item::Dir { ino, mtime: newest.max(state::midnight(&self.zone, &self.clock)) })
+                let mtime = newest.max(state::midnight(&self.zone, &self.clock));
+                Some(Item::Dir { ino, mtime, life: Life::Brief })
             }
-            REPORTS => Some(Item::Dir { ino, mtime: self.reports.last_refresh() }),
+            REPORTS => {
+                let mtime = self.reports.last_refresh();
+                Some(Item::Dir { ino, mtime, life: Life::Brief })
+            }
             _ => {
                 let report = Report::numbered(ino.checked_sub(FIRST_REPORT)?)?;
                 let (text, mtime) = self.reports.text(report, self);

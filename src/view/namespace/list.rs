@@ -124,7 +124,7 @@ impl Namespace {
                 continue;
             }
             let ino = number(self.instant(at, reach)?.number, 0);
-            let item = Item::Dir { ino, mtime: at };
+            let item = self.item(ino, reach)?;
             let name = instant_name(at);
             let life = self.life(&state, at);
             if show(Row { position, name: name.as_bytes(), item, life }) {
