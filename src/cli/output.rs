@@ -186,7 +186,7 @@ impl Out {
 
     /// Tells what to do about a failure, on standard error; not when quiet.
     pub fn hint(&self, text: &str) {
-        self.note(&format!("asof: {text}"));
+        self.note(&format!("asof: hint: {text}"));
     }
 
     /// What was told of problems and warnings so far.

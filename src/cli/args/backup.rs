@@ -26,7 +26,7 @@ up, and the exit code is 3.
 Next: `asof snapshots`, `asof mount /mnt`."
 )]
 pub struct BackupArgs {
-    /// Directories and files; or one NAME of the configuration file, which has no `/` in it
+    /// Directories and files; or the NAME of a source of the configuration file (./NAME is a path)
     #[arg(value_name = "PATH|NAME", conflicts_with_all = ["stdin", "command"])]
     pub paths: Vec<PathBuf>,
     /// The command whose output is backed up, after `--`

@@ -33,6 +33,17 @@ fn is_bare(path: &Path) -> Option<String> {
     (!text.contains('/') && text != "." && text != "..").then(|| text.to_owned())
 }
 
+/// The source of the configuration file that is to be backed up, if it is one. What has
+/// the form of a name and is none is a path, if there is a file there.
+fn named_source(context: &Context, args: &BackupArgs) -> Result<Option<String>, Failure> {
+    let Some(name) = bare_name(args).filter(|_| args.source.is_none()) else { return Ok(None) };
+    match context.config.source(&name) {
+        Ok(_) => Ok(Some(name)),
+        Err(_) if Path::new(&name).exists() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What is to be backed up.
 enum What {
     Paths(Vec<PathBuf>),
@@ -41,17 +52,8 @@ enum What {
 
 /// Takes a snapshot.
 pub fn backup(context: &Context, args: &BackupArgs, started: Instant) -> Result<Done, Failure> {
-    let defined = match bare_name(args) {
-        Some(name) if args.source.is_some() => {
-            let what =
-                format!("`{name}` names a source of the configuration file, and so does --source");
-            return Err(Failure::usage(what).hint(format!("write ./{name} for a directory")));
-        }
-        Some(name) => Some((context.config.source(&name)?.clone(), name)),
-        None => None,
-    };
-    let (defined, name) =
-        defined.map_or((None, None), |(defined, name)| (Some(defined), Some(name)));
+    let name = named_source(context, args)?;
+    let defined = name.as_deref().map(|name| context.config.source(name)).transpose()?.cloned();
     let host = args.host.clone().or_else(|| defined.as_ref().and_then(|d| d.host.clone()));
     let host = host.unwrap_or_else(host_name);
     let (what, default_name) = what_to_back_up(args, defined.as_ref(), &host)?;
@@ -206,10 +208,9 @@ fn finish(
         context.out.line(&title)?;
         context.out.line(&format!("  {}", met.join(", ")))?;
         context.out.line(&format!(
-            "  read {}, {stored} {} (of {} that were new); {}, {}",
+            "  read {}, {stored} {}; {}, {}",
             show_size(counts.bytes_read),
             show_size(written.bytes_stored),
-            show_size(written.bytes_new),
             count(opened.reached.requests().calls(), "request", "requests"),
             show_duration(seconds)
         ))?;

@@ -226,7 +226,7 @@ fn export_writer(
         .map_err(file(path))?;
     made.write_all(&bytes).and_then(|()| made.sync_all()).map_err(file(path))?;
     let which = match &sources {
-        Some(names) => format!("the sources {}", names.join(", ")),
+        Some(names) => format!("the source {}", names.join(" or ")),
         None => "any source".to_owned(),
     };
     context.out.line(&format!(
