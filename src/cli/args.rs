@@ -80,35 +80,48 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a repository
+    #[command(long_about = keys::INIT)]
     Init(InitArgs),
     /// Keys: who may open the repository, and with what
+    #[command(long_about = keys::KEY)]
     #[command(subcommand)]
     Key(KeyCommand),
     /// Take a snapshot of directories, of standard input, or of what a command prints
+    #[command(long_about = backup::BACKUP)]
     Backup(BackupArgs),
     /// List snapshots, the newest last
+    #[command(long_about = look::SNAPSHOTS)]
     Snapshots(SnapshotsArgs),
     /// List a directory of the past
+    #[command(long_about = look::LS)]
     Ls(LsArgs),
     /// Write a file of the past to standard output
+    #[command(long_about = look::CAT)]
     Cat(CatArgs),
     /// Show all that is known of a file of the past
+    #[command(long_about = look::STAT)]
     Stat(StatArgs),
     /// Bring files back from a snapshot
+    #[command(long_about = restore::RESTORE)]
     Restore(RestoreArgs),
     /// Show how much is stored, and how much it stands for
     ///
     /// Counts what this machine's index knows after looking for what is new.
     ///
     ///     asof stats
+    #[command(verbatim_doc_comment)]
     Stats,
     /// Say whether every source was backed up lately, also by exit code
+    #[command(long_about = look::STATUS)]
     Status(StatusArgs),
     /// Show the past as directories, until `asof umount`
+    #[command(long_about = mount::MOUNT)]
     Mount(MountArgs),
     /// End a mount
+    #[command(long_about = mount::UMOUNT)]
     Umount(UmountArgs),
     /// This machine's index of the repository: a cache that can always be made anew
+    #[command(long_about = look::INDEX)]
     #[command(subcommand)]
     Index(IndexCommand),
     /// Write a completion script for a shell
@@ -116,6 +129,7 @@ pub enum Command {
     ///     asof completions bash > /etc/bash_completion.d/asof
     ///     asof completions zsh  > ~/.zfunc/_asof
     ///     asof completions fish > ~/.config/fish/completions/asof.fish
+    #[command(verbatim_doc_comment)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -3,6 +3,7 @@
 mod backup_restore;
 mod ceph;
 mod fixture;
+mod safety;
 mod store_contract;
 mod store_faults;
 mod store_local;

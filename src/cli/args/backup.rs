@@ -7,11 +7,8 @@ use clap::Args;
 
 use super::size;
 
-/// Take a snapshot.
-#[derive(Debug, Default, Args)]
-#[allow(clippy::struct_excessive_bools)]
-#[command(
-    long_about = "Take a snapshot of directories, of standard input, or of what a command prints.
+/// What the help of this command says.
+pub(super) const BACKUP: &str = "Take a snapshot of directories, of standard input, or of what a command prints.
 
 Only what changed since the last snapshot of the source is read, and only what the repository \
 does not have yet is stored. A file that cannot be read is named and left out; the rest is backed \
@@ -23,8 +20,11 @@ up, and the exit code is 3.
     pg_dumpall | asof backup --stdin --stdin-name all.sql
     asof backup --source db --command -- pg_dumpall   no snapshot if the command fails
 
-Next: `asof snapshots`, `asof mount /mnt`."
-)]
+Next: `asof snapshots`, `asof mount /mnt`.";
+
+/// Take a snapshot.
+#[derive(Debug, Default, Args)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct BackupArgs {
     /// Directories and files; or the NAME of a source of the configuration file (./NAME is a path)
     #[arg(value_name = "PATH|NAME", conflicts_with_all = ["stdin", "command"])]

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::codec::passphrase::Cost;
 
-/// Make a repository.
-#[derive(Debug, Args)]
-#[command(long_about = "Make a repository in an empty directory, which is made if it is missing, \
+/// What the help of this command says.
+pub(super) const INIT: &str =
+    "Make a repository in an empty directory, which is made if it is missing, \
 or in a bucket, which must exist.
 
 Everything is encrypted before it leaves this machine, under a passphrase that is asked for. \
@@ -17,7 +17,10 @@ Whoever loses the passphrase, or all key files, loses every backup: `init` says 
     asof -r /srv/backup init
     asof -r s3://my-bucket/asof --s3-region eu-central-1 init
 
-Next: `asof backup PATH`.")]
+Next: `asof backup PATH`.";
+
+/// Make a repository.
+#[derive(Debug, Args)]
 pub struct InitArgs {
     /// Encrypt nothing: whoever reads the store reads the backups. Changes are still signed
     #[arg(long)]
@@ -62,13 +65,15 @@ pub struct NewPassword {
     pub kdf_cost: KdfCost,
 }
 
-/// What can be done with keys.
-#[derive(Debug, Subcommand)]
-#[command(long_about = "Keys: who may open the repository, and with what.
+/// What the help of this command says.
+pub(super) const KEY: &str = "Keys: who may open the repository, and with what.
 
 A key file in the store holds the repository's secrets under a passphrase. There can be several, \
 each with its own passphrase; a key that can only read opens every backup and changes nothing. A \
-writer key is a file for a machine that is to back up but not to read.")]
+writer key is a file for a machine that is to back up but not to read.";
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List the keys; needs no passphrase
     List,
@@ -77,6 +82,7 @@ pub enum KeyCommand {
     /// Asks for a passphrase of the owner first, then for the new one.
     ///
     ///     asof key add --read-only --label "web team"
+    #[command(verbatim_doc_comment)]
     Add {
         /// A key that can read every backup, and write and change nothing
         #[arg(long)]
@@ -95,6 +101,7 @@ pub enum KeyCommand {
     ///
     ///     asof key list
     ///     asof key remove 3fa2
+    #[command(verbatim_doc_comment)]
     Remove {
         /// The key, as `key list` shows it
         id: String,
@@ -113,6 +120,7 @@ pub enum KeyCommand {
     /// when the key files in the store are lost, which is otherwise the end of it.
     ///
     ///     asof key export > asof-key.txt    # then print it
+    #[command(verbatim_doc_comment)]
     Export {
         /// The key, by the first digits of its id; may be left out if there is only one
         id: Option<String>,
@@ -120,6 +128,7 @@ pub enum KeyCommand {
     /// Put a key file back from its paper copy
     ///
     ///     asof key import asof-key.txt
+    #[command(verbatim_doc_comment)]
     Import {
         /// The copy; what stands around the key in it is passed over. `-` is standard input
         file: PathBuf,
@@ -132,6 +141,7 @@ pub enum KeyCommand {
     ///     asof key export-writer --source web1-etc --label web1 web1.key
     ///     scp web1.key web1:/etc/asof/
     ///     web1# asof -r s3://bucket/asof --writer-key /etc/asof/web1.key backup --source web1-etc /etc
+    #[command(verbatim_doc_comment)]
     ExportWriter {
         /// A source that it may back up; several may be given. Without any: all of them
         #[arg(long = "source", value_name = "NAME")]

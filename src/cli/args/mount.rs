@@ -7,10 +7,8 @@ use clap::Args;
 
 use super::{duration, size};
 
-/// Show the past as directories.
-#[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools)]
-#[command(long_about = "Show the past as directories. Nothing there can be changed.
+/// What the help of this command says.
+pub(super) const MOUNT: &str = "Show the past as directories. Nothing there can be changed.
 
     asof mount /mnt
     ls /mnt/latest                     the newest state of every source
@@ -25,7 +23,11 @@ In /etc/fstab, with asof linked as /sbin/mount.asof:
 
     s3://bucket/asof  /mnt/past  asof  noauto,password-file=/root/.asof-password,allow-other  0 0
 
-Every option of this command can stand there, without the dashes.")]
+Every option of this command can stand there, without the dashes.";
+
+/// Show the past as directories.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct MountArgs {
     /// Where to mount: an existing directory
     pub mountpoint: PathBuf,
@@ -52,14 +54,15 @@ pub struct MountArgs {
     pub log_file: Option<PathBuf>,
 }
 
-/// End a mount.
-#[derive(Debug, Args)]
-#[command(
-    long_about = "End a mount, also when programs are still in it: the directory is free at \
+/// What the help of this command says.
+pub(super) const UMOUNT: &str =
+    "End a mount, also when programs are still in it: the directory is free at \
 once, and what they have open stays theirs until they are done.
 
-    asof umount /mnt"
-)]
+    asof umount /mnt";
+
+/// End a mount.
+#[derive(Debug, Args)]
 pub struct UmountArgs {
     /// Where it is mounted
     #[arg(required = true)]

@@ -8,10 +8,8 @@ use super::SelectorParser;
 use crate::ops::restore::Overwrite;
 use crate::view::Selector;
 
-/// Bring files back.
-#[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools)]
-#[command(long_about = "Bring files back from a snapshot.
+/// What the help of this command says.
+pub(super) const RESTORE: &str = "Bring files back from a snapshot.
 
 A directory's contents go right into the target; anything else goes there under its own name. A \
 file is written beside its place and moved there when it is whole, so an interrupted restore can \
@@ -22,7 +20,11 @@ simply be run again.
     asof restore latest --target / --dry-run
 
 Owners are restored by name where this machine knows it. Only root can restore owners: others say \
---no-owner, or get exit code 3 and a count of what was refused.")]
+--no-owner, or get exit code 3 and a count of what was refused.";
+
+/// Bring files back.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct RestoreArgs {
     /// What to restore: SOURCE[@TIME][:/PATH], latest[:/PATH] or id:PREFIX[:/PATH]
     #[arg(value_parser = SelectorParser)]
