@@ -6,7 +6,14 @@
 
 pub mod backup;
 pub mod error;
+pub mod index;
+pub mod keys;
+pub mod look;
+pub mod open;
 pub mod restore;
 pub mod select;
+pub mod snapshots;
+pub mod stats;
+pub mod status;
 
 pub use error::{Error, Result};

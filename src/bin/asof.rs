@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `asof`; see [`asof::cli`].
+
+fn main() -> std::process::ExitCode {
+    asof::cli::main()
+}

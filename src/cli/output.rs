@@ -60,7 +60,20 @@ pub struct Out {
     quiet: bool,
     stdout: Mutex<Box<dyn Write + Send>>,
     stderr: Mutex<Box<dyn Write + Send>>,
+    told: Mutex<Told>,
 }
+
+/// What was told on standard error and belongs into the report.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Told {
+    /// What may go wrong.
+    pub warnings: Vec<String>,
+    /// Trouble with single subjects: the first thousand.
+    pub problems: Vec<Problem>,
+}
+
+/// More problems than this are told, but not kept for the report.
+const PROBLEMS_KEPT: usize = 1000;
 
 impl Out {
     /// The process's own standard output and standard error.
@@ -82,7 +95,8 @@ impl Out {
         stdout: Box<dyn Write + Send>,
         stderr: Box<dyn Write + Send>,
     ) -> Out {
-        Out { json, quiet, stdout: Mutex::new(stdout), stderr: Mutex::new(stderr) }
+        let (stdout, stderr) = (Mutex::new(stdout), Mutex::new(stderr));
+        Out { json, quiet, stdout, stderr, told: Mutex::default() }
     }
 
     /// Whether the report is wanted as JSON.
@@ -150,11 +164,17 @@ impl Out {
 
     /// Tells of something that may go wrong, on standard error.
     pub fn warning(&self, text: &str) {
+        lock(&self.told).warnings.push(text.to_owned());
         self.tell(&format!("asof: warning: {text}"));
     }
 
     /// Tells of trouble with one subject, on standard error.
     pub fn problem(&self, problem: &Problem) {
+        let mut told = lock(&self.told);
+        if told.problems.len() < PROBLEMS_KEPT {
+            told.problems.push(problem.clone());
+        }
+        drop(told);
         let subject = printable(problem.subject.as_bytes());
         self.tell(&format!("asof: {subject}: {}", problem.message));
     }
@@ -162,6 +182,17 @@ impl Out {
     /// Tells why the command failed, with every cause, on standard error.
     pub fn error(&self, error: &(dyn std::error::Error + 'static)) {
         self.tell(&format!("asof: {}", chain(error)));
+    }
+
+    /// Tells what to do about a failure, on standard error; not when quiet.
+    pub fn hint(&self, text: &str) {
+        self.note(&format!("asof: hint: {text}"));
+    }
+
+    /// What was told of problems and warnings so far.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        lock(&self.told).clone()
     }
 
     /// Writes what is still buffered.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::Kind;
-use crate::{index, repo, source, store, target};
+use crate::{index, repo, source, store, target, view};
 
 /// An operation that failed as a whole. What goes wrong with single files is a
 /// problem in [`crate::base::Progress`].
@@ -18,6 +18,9 @@ pub enum Error {
     /// The directory that is restored into failed.
     #[error(transparent)]
     Target(#[from] target::Error),
+    /// A view of the past failed.
+    #[error(transparent)]
+    View(#[from] view::error::Error),
     /// What was asked for makes no sense.
     #[error("{what}")]
     Invalid {
@@ -56,6 +59,7 @@ impl Error {
             Error::Repo(error) => error.kind(),
             Error::Source(error) => error.kind(),
             Error::Target(error) => error.kind(),
+            Error::View(error) => error.kind(),
             Error::Invalid { .. } => Kind::Invalid,
             Error::NotFound { .. } => Kind::NotFound,
             Error::Command { .. } => Kind::Io,
@@ -78,3 +82,15 @@ impl From<index::Error> for Error {
 
 /// What an operation returns.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

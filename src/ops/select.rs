@@ -200,10 +200,26 @@ pub fn at_path(library: &dyn Library, info: Arc<SnapshotInfo>, path: &[u8]) -> R
         }
         selected.path.extend_from_slice(name);
         let found = browse::find(library, dir, name)?;
-        let shown = String::from_utf8_lossy(&selected.path).into_owned();
-        let source = &selected.info.snapshot.source;
-        let what = format!("/{shown} is not in that snapshot of {source}");
-        selected.found = Some(found.ok_or(Error::NotFound { what })?);
+        selected.found = Some(found.ok_or_else(|| missing(&selected, path))?);
     }
     Ok(selected)
+}
+
+/// The error that nothing is at the path that was come to. A source of one directory
+/// begins with what is in it: who writes the whole path is told the one that works.
+fn missing(selected: &Selected, wanted: &[u8]) -> Error {
+    let snapshot = &selected.info.snapshot;
+    let shown = |path: &[u8]| crate::source::path::shown(path);
+    let at = crate::view::instant_name(selected.info.shown_from());
+    let mut what = format!("/{} is not in {}@{at}", shown(&selected.path), snapshot.source);
+    if let [root] = snapshot.roots.as_slice()
+        && root.as_slice() != b"/"
+        && let Some(rest) = wanted.strip_prefix(root.as_slice())
+        && (rest.is_empty() || rest.starts_with(b"/"))
+    {
+        let rest = if rest.is_empty() { b"/" } else { rest };
+        let (root, rest) = (shown(root), shown(rest));
+        what = format!("{what}, whose paths begin below {root}: write {}:{rest}", snapshot.source);
+    }
+    Error::NotFound { what }
 }

@@ -45,7 +45,7 @@ pub enum Error {
         source: CodecError,
     },
     /// No key opens the repository with what was given.
-    #[error("the passphrase opens none of the {keys} keys of {location}")]
+    #[error("the passphrase opens no key of the repository in {location} ({keys} tried)")]
     WrongKey {
         /// Where the repository is.
         location: String,

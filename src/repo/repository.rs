@@ -13,7 +13,7 @@ use crate::codec::passphrase::Cost;
 use crate::codec::random;
 use crate::codec::sign::SigningKey;
 use crate::format::config::{CONFIG_BYTES_MAX, Config, Parameters};
-use crate::format::fact::Fact;
+use crate::format::fact::{Fact, Signer};
 use crate::format::keyfile::{KeyFile, Secrets};
 use crate::format::{FormatError, names};
 use crate::index::{self, Index};
@@ -209,6 +209,29 @@ impl Repository {
     pub fn check_writable(&self) -> Result<()> {
         self.config.check_writable().map_err(Error::object(names::CONFIG))?;
         self.keys.signing().map(|_| ())
+    }
+
+    /// Checks that this process may publish snapshots of a source. Whoever reads would
+    /// leave out what its certificate does not allow, so nothing is uploaded for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAllowed`] if the writer file is for other sources, or has expired.
+    pub fn check_source(&self, source: &str) -> Result<()> {
+        let Signer::Writer(certificate) = &self.keys.signer else { return Ok(()) };
+        if !certificate.allows(source) {
+            return Err(Error::NotAllowed {
+                action: "backing up a source of that name",
+                needs: "a writer key that was made for it, with `key export-writer --source NAME`",
+            });
+        }
+        if certificate.expires.is_some_and(|end| self.clock.now() > end) {
+            return Err(Error::NotAllowed {
+                action: "backing up",
+                needs: "a writer key that has not expired",
+            });
+        }
+        Ok(())
     }
 
     /// Brings the index up to date. An index that is corrupt, or whose file is no

@@ -66,9 +66,7 @@ pub enum ConfigError {
         hint: Hint,
     },
     /// A source that is not there.
-    #[error(
-        "there is no source `{name}` in {file}{hint}; to back up a path, write one with a `/` in it"
-    )]
+    #[error("there is neither a source `{name}` in {file} nor a file of that name here{hint}")]
     NoSource {
         /// The file.
         file: String,

@@ -222,6 +222,10 @@ fn read_all(
         content.size += length as u64;
         start += length;
     }
+    // Ctrl-C ends both sides of a pipe: what came to its end so is no whole dump.
+    if stop.is_raised() {
+        return Err(repo::Error::Interrupted.into());
+    }
     content.sha256 = whole.finish();
     Ok(content)
 }

@@ -1,0 +1,40 @@
+//! The commands: each reads its options, calls an operation, and shows the report.
+
+pub mod backup;
+mod generate;
+mod index;
+mod init;
+mod keys;
+mod look;
+mod mount;
+mod restore;
+mod snapshots;
+
+use std::time::Instant;
+
+use super::args::Command;
+use super::context::Context;
+use super::failure::Failure;
+use super::show::Done;
+
+/// Runs a command. `started` is when the program began.
+pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done, Failure> {
+    match command {
+        Command::Init(args) => init::init(context, &args),
+        Command::Key(command) => keys::keys(context, command),
+        Command::Backup(args) => backup::backup(context, &args, started),
+        Command::Snapshots(args) => snapshots::snapshots(context, &args),
+        Command::Ls(args) => look::ls(context, &args),
+        Command::Cat(args) => look::cat(context, &args),
+        Command::Stat(args) => look::stat(context, &args),
+        Command::Restore(args) => restore::restore(context, args, started),
+        Command::Stats => snapshots::stats(context),
+        Command::Status(args) => snapshots::status(context, args),
+        Command::Mount(args) => mount::mount(context, &args),
+        Command::Umount(args) => mount::umount(context, &args),
+        Command::Index(command) => index::index(context, &command),
+        Command::Completions { shell } => generate::completions(context, shell),
+        Command::Man { dir } => generate::man(context, dir.as_deref()),
+        Command::Version => generate::version(context),
+    }
+}

@@ -1,0 +1,10 @@
+//! The program itself: what it prints, as text and as JSON, and how it ends.
+
+#![allow(clippy::unwrap_used)]
+
+mod backup;
+mod bench;
+mod keys;
+mod look;
+mod mount;
+mod refusals;

@@ -1,0 +1,76 @@
+//! `mount` and `umount`, as they are typed. Needs `/dev/fuse`, and says so if it is missing.
+
+use std::path::Path;
+
+use crate::bench::{Bench, Ran};
+
+/// Ends the mount whatever becomes of the test.
+struct Mounted<'a>(&'a Bench, &'static str);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        self.0.asof(["umount", self.1]);
+    }
+}
+
+fn can_mount() -> bool {
+    let can = Path::new("/dev/fuse").exists();
+    if !can {
+        eprintln!("NOT RUN: there is no /dev/fuse here, so nothing was mounted");
+    }
+    can
+}
+
+#[test]
+fn a_mount_goes_to_the_background_when_it_can_be_used() {
+    if !can_mount() {
+        return;
+    }
+    let bench = Bench::with_snapshot();
+    std::fs::create_dir(bench.path("m")).unwrap();
+    let report = bench.asof(["mount", "m", "--json"]).exits(0).json();
+    let mounted = Mounted(&bench, "m");
+    assert_eq!(std::fs::read(bench.path("m/latest/s/hello")).unwrap(), b"hello\n");
+    // What served as the secret is neither in its arguments nor in its environment.
+    let pid = report["pid"].as_u64().unwrap();
+    for file in ["environ", "cmdline"] {
+        let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("correct horse"), "{file}");
+    }
+    assert!(Path::new(report["log"].as_str().unwrap()).exists());
+    bench.asof(["mount", "m"]).exits(1).tells("already");
+    drop(mounted);
+    assert!(!bench.path("m/latest").exists());
+    bench.asof(["umount", "m"]).exits(1).tells("not mounted");
+}
+
+#[test]
+fn fstab_mounts_by_the_name_of_the_program() {
+    if !can_mount() {
+        return;
+    }
+    let bench = Bench::with_snapshot();
+    std::fs::create_dir(bench.path("m")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_asof"), bench.path("mount.asof")).unwrap();
+    let mut command = bench.dress(std::process::Command::new(bench.path("mount.asof")));
+    command.env_remove("ASOF_REPOSITORY").arg(bench.path("repo")).arg(bench.path("m"));
+    let ran = Ran::of(command.args(["-o", "rw,noauto,timezone=UTC"]).output().unwrap());
+    ran.exits(0);
+    let mounted = Mounted(&bench, "m");
+    assert!(bench.path("m/latest/s/sub/deep").exists());
+    drop(mounted);
+}
+
+#[test]
+fn a_mount_that_cannot_be_made_says_why() {
+    let bench = Bench::with_snapshot();
+    bench.asof(["mount", "nowhere"]).exits(1).tells("mkdir -p nowhere");
+    bench.asof(["mount", "src/hello"]).exits(2).tells("not a directory");
+    if can_mount() {
+        bench.asof(["mount", "repo"]).exits(2).tells("the repository's own files");
+    }
+    std::fs::create_dir(bench.path("m")).unwrap();
+    let mut command = bench.command();
+    command.env("ASOF_PASSWORD", "wrong").args(["mount", "m"]);
+    Ran::of(command.output().unwrap()).exits(12);
+}
