@@ -5,6 +5,7 @@
 //! space aside. A format that changes by accident fails here first.
 
 use asof::base::{ChainId, ChunkId, PackId, RecordId, RepositoryId, SnapshotId, UnixTime};
+use asof::codec::chunker::{Chunker, Sizes};
 use asof::codec::compress::Codec;
 use asof::codec::envelope::{Envelope, SecretKey};
 use asof::codec::hash::{ChunkKind, IdKey, SplitKey, sha256};
@@ -262,6 +263,61 @@ fn the_code_reads_what_the_document_shows() {
     let bytes = record.issue(&writer());
     assert_eq!(Record::decode(RecordId(sha256(&bytes)), &bytes, repository()), Ok(record));
     assert!(Config::decode(&config()).is_ok());
+}
+
+/// The chunker as the document has it, a byte at a time.
+fn cut(bytes: &[u8], sizes: Sizes, gear: &[u64], (strict, relaxed): (u64, u64)) -> usize {
+    let [min, average, max] = [sizes.min, sizes.average, sizes.max].map(|n| n as usize);
+    if bytes.len() <= min {
+        return bytes.len();
+    }
+    let n = bytes.len().min(max);
+    let c = n.min(average) & !1;
+    let mut h: u64 = 0;
+    for i in min..n & !1 {
+        h = (h << 1).wrapping_add(gear[usize::from(bytes[i])]);
+        if h & (if i < c { strict } else { relaxed }) == 0 {
+            return i;
+        }
+    }
+    n
+}
+
+#[test]
+fn content_is_cut_as_the_document_says() {
+    let mask = |n: u32| {
+        let start = DOCUMENT.find(" 6 1803110").expect("the document has the masks");
+        let table = DOCUMENT[start..].split("```").next().unwrap_or_default();
+        let words: Vec<_> = table.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == n.to_string()).unwrap();
+        u64::from_str_radix(words[at + 1], 16).unwrap()
+    };
+    let ids = IdKey::secret(&[4; 32]);
+    let table = ids.derive::<2048>("asof gear");
+    let gear: Vec<u64> = table.as_chunks::<8>().0.iter().map(|w| u64::from_be_bytes(*w)).collect();
+    let mut state = 1_u64;
+    let noise: Vec<u8> = (0..300_001)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        })
+        .collect();
+    for (min, average, max, b) in [
+        (64, 256, 1024, 8),
+        (1024, 4096, 16384, 12),
+        (100, 5000, 9000, 12),
+        (64, 1 << 23, 1 << 24, 23),
+    ] {
+        let sizes = Sizes { min, average, max };
+        assert!(sizes.is_sound());
+        let chunker = Chunker::new(sizes, &ids);
+        let mut rest = &noise[..];
+        while !rest.is_empty() {
+            let length = chunker.cut(rest);
+            assert_eq!(length, cut(rest, sizes, &gear, (mask(b + 2), mask(b - 2))));
+            rest = &rest[length..];
+        }
+    }
 }
 
 /// Salts and encapsulated keys are random: these two examples were made once and are

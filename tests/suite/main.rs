@@ -3,7 +3,7 @@
 mod ceph;
 mod decode_any;
 mod golden_bytes;
-//mod reader;
+mod reader;
 mod store_contract;
 mod store_faults;
 mod store_local;
