@@ -23,6 +23,7 @@ pub mod cli;
 pub mod codec;
 pub mod format;
 pub mod index;
+pub mod mount;
 pub mod ops;
 pub mod repo;
 pub mod source;

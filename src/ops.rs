@@ -6,5 +6,7 @@
 
 pub mod backup;
 pub mod error;
+pub mod restore;
+pub mod select;
 
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 //! Everything above this layer asks for files and directories; everything below
 //! knows only objects, rows or bytes.
 
+pub mod browse;
 pub mod checkpoint;
 pub mod error;
 pub mod keyring;

@@ -7,9 +7,12 @@
 //! zone are handed in.
 
 pub mod as_of;
+pub mod error;
+pub mod namespace;
 pub mod selector;
 pub mod time_name;
 pub mod time_spec;
+pub mod tree;
 pub mod zone;
 
 pub use as_of::{Head, Timelines};

@@ -306,6 +306,7 @@ impl Table {
 }
 
 /// Ends the process as a closed pipe ends other programs: by SIGPIPE, without a word.
+#[allow(clippy::exit, clippy::disallowed_methods)]
 pub fn end_as_if_by_sigpipe() -> ! {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
     // Only if the signal is blocked; what a shell reports for it.

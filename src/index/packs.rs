@@ -175,8 +175,8 @@ impl Index {
         })
     }
 
-    /// Whether a backup may refer to a chunk without writing it: a trusted pack
-    /// that was seen at `since` or later has it.
+    /// Whether a backup may refer to a chunk without writing it: a trusted pack has
+    /// it, which was seen to be there at `since` or later.
     ///
     /// # Errors
     ///
@@ -185,7 +185,8 @@ impl Index {
         self.read(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT 1 FROM chunk JOIN pack ON pack.number = chunk.pack
-                 WHERE chunk.id = ?1 AND pack.trusted AND pack.evidence >= ?2",
+                 WHERE chunk.id = ?1 AND pack.trusted AND (pack.evidence >= ?2 OR
+                     (SELECT value FROM meta WHERE key = 'witnessed') >= ?2)",
             )?;
             statement.exists((id.0.as_slice(), since))
         })
@@ -215,14 +216,14 @@ impl Index {
         })
     }
 
-    /// Raises the evidence of every pack: a listing at `at` had all that is known.
+    /// Raises the evidence of every pack: what is known stood there at `at`.
     ///
     /// # Errors
     ///
     /// [`super::Error`] if the index cannot be written.
     pub fn witness_packs(&self, at: i64) -> Result<()> {
         self.write(|db| {
-            db.execute("UPDATE pack SET evidence = ?1 WHERE evidence < ?1", [at]).map(|_| ())
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('witnessed', ?1)", [at]).map(|_| ())
         })
     }
 }

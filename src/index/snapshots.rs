@@ -53,7 +53,8 @@ impl Index {
     ///
     /// [`Error::Corrupt`] if a row is not what was written.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRow>> {
-        let rows: Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)> = self.read(|db| {
+        type Row = (i64, Vec<u8>, Vec<u8>, Vec<u8>);
+        let rows: Vec<Row> = self.read(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT receipt, writer, fact, checksum FROM snapshot
                  WHERE id NOT IN (SELECT snapshot FROM forgotten)",

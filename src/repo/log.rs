@@ -429,7 +429,7 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
 }
 
 fn folded_pack(repo: &Repository, pack: &PackFact, signer: &Signer, evidence: i64) -> FoldedPack {
-    let own = repo.keys().signing.as_ref().map(|key| key.id());
+    let own = repo.keys().writer_id().ok();
     let trusted = match signer {
         Signer::Owner => true,
         Signer::Writer(certificate) => certificate.trusted || own == Some(certificate.writer),

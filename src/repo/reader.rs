@@ -239,7 +239,7 @@ impl Reader {
                 what: format!("a chunk is in pack number {number}, which is not there"),
             })
         })?;
-        let pack = Arc::new(PackInfo::new(row, &self.keys)?);
+        let pack = Arc::new(PackInfo::new(&row, &self.keys)?);
         self.packs.put(number, Arc::clone(&pack), 256 + 40 * pack.directory.frames.len());
         Ok(pack)
     }

@@ -98,9 +98,10 @@ pub fn init(
     // The key first: a description without a key would be a repository that nobody
     // can open, while a key without a description is only a stray file.
     store.put_new(&names::key(key.id()), Bytes::from(key.encode()))?;
-    let put = store.put_new(names::CONFIG, Bytes::from(bytes.clone()))?;
+    store.put_new(names::CONFIG, Bytes::from(bytes.clone()))?;
     let stored = store.get(names::CONFIG, CONFIG_BYTES_MAX)?;
-    if !put.created || stored != bytes {
+    // A reply may have been lost and the write tried again: what counts is what is there.
+    if stored != bytes {
         let _ = store.delete(&names::key(key.id()));
         return Err(Error::Exists { location: store.location() });
     }

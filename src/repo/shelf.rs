@@ -1,6 +1,6 @@
 //! The repository as a [`Library`]: what the mount and `restore` read through.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -15,6 +15,9 @@ pub struct Shelf {
     // Before the reader, so that its threads end first.
     ahead: Ahead,
     reader: Arc<Reader>,
+    /// The snapshots that the last refresh saw: another process may have learnt of
+    /// others since.
+    seen: Mutex<Option<(i64, i64, i64)>>,
 }
 
 impl Shelf {
@@ -29,7 +32,8 @@ impl Shelf {
         options: ReaderOptions,
     ) -> Result<Shelf> {
         let reader = Arc::new(repo.reader(local, options)?);
-        Ok(Shelf { repo: Arc::clone(repo), ahead: Ahead::start(&reader), reader })
+        let seen = Mutex::new(repo.index().snapshots_version().ok());
+        Ok(Shelf { repo: Arc::clone(repo), ahead: Ahead::start(&reader), reader, seen })
     }
 
     /// The repository.
@@ -54,13 +58,15 @@ impl Library for Shelf {
     }
 
     fn refresh(&self) -> Result<bool> {
-        let before = self.repo.index().snapshots_version().ok();
         let current = self.repo.index().is_current();
         self.repo.sync(false)?;
         if !current {
             self.reader.forget_places();
         }
-        Ok(!current || Some(self.repo.index().snapshots_version()?) != before)
+        let now = Some(self.repo.index().snapshots_version()?);
+        let before =
+            std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+        Ok(!current || now != before)
     }
 
     fn node(&self, id: &ChunkId) -> Result<Arc<LoadedNode>> {

@@ -143,11 +143,7 @@ impl DirBuilder {
         let inodes = std::mem::take(&mut self.inodes);
         self.bytes = 0;
         let child = Child {
-            first: leaf
-                .entries
-                .first()
-                .map(|e| e.name.clone())
-                .unwrap_or_else(|| Vec::new().into()),
+            first: leaf.entries.first().map_or_else(|| Vec::new().into(), |e| e.name.clone()),
             node: 0,
             direct: leaf.entries.len() as u64,
             entries: leaf.entries.iter().map(Entry::ranks).sum(),
@@ -199,7 +195,7 @@ fn store_inner(
     let children = std::mem::take(children);
     let refs = std::mem::take(refs);
     let child = Child {
-        first: children.first().map(|c| c.first.clone()).unwrap_or_else(|| Vec::new().into()),
+        first: children.first().map_or_else(|| Vec::new().into(), |c| c.first.clone()),
         node: 0,
         direct: children.iter().map(|c| c.direct).sum(),
         entries: children.iter().map(|c| c.entries).sum(),

@@ -217,16 +217,16 @@ impl<V: Visitor> Walk<'_, V> {
         let scope = Scope { whole, ..frame.scope };
         let above = (Arc::clone(dir), frame.meta.dev);
         let name = name.into();
-        self.directory(Found { parent: fd, above, name, meta, node }, scope)?;
+        self.directory(&Found { parent: fd, above, name, meta, node }, scope)?;
         Ok(true)
     }
 
     /// Goes into a directory that was found at the walk's path.
-    fn directory(&mut self, found: Found, mut scope: Scope) -> Result<(), V::Error> {
+    fn directory(&mut self, found: &Found, mut scope: Scope) -> Result<(), V::Error> {
         // Once before it is opened, since opening a dead mount can hang and an
         // automount springs to life; once after, since it may have become another.
-        if let Some(why) = self.shut(&found, &found.meta, &mut scope) {
-            return self.skip(&found, &found.meta, why);
+        if let Some(why) = self.shut(found, &found.meta, &mut scope) {
+            return self.skip(found, &found.meta, why);
         }
         let is_root = found.node.is_some_and(|node| self.roots.is_whole(node));
         let list = scope.whole || is_root;
@@ -238,15 +238,15 @@ impl<V: Visitor> Walk<'_, V> {
                 return self.visitor.problem(&self.path, Trouble::Replaced);
             }
             Err(e) => {
-                self.enter(&found, &found.meta)?;
+                self.enter(found, &found.meta)?;
                 self.visitor.problem(&self.path, Trouble::List(e.into()))?;
                 return self.visitor.leave();
             }
         };
         if !meta.is_same_file(&found.meta)
-            && let Some(why) = self.shut(&found, &meta, &mut scope)
+            && let Some(why) = self.shut(found, &meta, &mut scope)
         {
-            return self.skip(&found, &meta, why);
+            return self.skip(found, &meta, why);
         }
         if is_root {
             scope = Scope { whole: true, below: self.path.len(), dev: meta.dev };

@@ -48,10 +48,15 @@ pub struct Effective {
 
 impl Head {
     /// When this snapshot counts as taken: not later than it was received.
+    ///
+    /// Stores tell receipts in whole seconds, so a claim within the second of the
+    /// receipt is no contradiction.
     #[must_use]
     pub fn effective(&self) -> Effective {
         match self.receipt {
-            Some(receipt) if receipt < self.taken => Effective { at: receipt, clamped: true },
+            Some(receipt) if receipt.seconds < self.taken.seconds => {
+                Effective { at: receipt, clamped: true }
+            }
             _ => Effective { at: self.taken, clamped: false },
         }
     }

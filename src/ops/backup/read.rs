@@ -229,7 +229,7 @@ fn read_once(
 }
 
 fn hash_zeros(hasher: &mut Hasher, mut count: u64) {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while count > 0 {
         let part = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
         hasher.update(&ZEROS[..part]);

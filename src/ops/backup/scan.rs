@@ -74,14 +74,23 @@ pub(super) fn run(scan: &Scan<'_>, writer: &Writer) -> Result<Tree> {
             .and_then(|()| walker.flush_job());
         drop(walker);
         let assembled = assembling.join().unwrap_or_else(|_| Err(gone("the assembler")));
+        let mut outcomes = vec![walked];
         for reader in reading {
-            reader.join().unwrap_or_else(|_| Err(gone("a reader")))?;
+            outcomes.push(reader.join().unwrap_or_else(|_| Err(gone("a reader"))));
         }
-        walked?;
-        if scan.stop.is_raised() {
-            return Err(repo::Error::Interrupted.into());
+        // When one of them fails, the others are merely interrupted.
+        let failures = outcomes.into_iter().filter_map(Result::err);
+        let (assembled, failures) = match assembled {
+            Ok(tree) => (Some(tree), failures.collect::<Vec<_>>()),
+            Err(error) => (None, std::iter::once(error).chain(failures).collect()),
+        };
+        let interrupted = |error: &Error| matches!(error, Error::Repo(repo::Error::Interrupted));
+        let (vague, causes): (Vec<_>, Vec<_>) = failures.into_iter().partition(interrupted);
+        match (causes.into_iter().chain(vague).next(), assembled) {
+            (None, Some(tree)) if !scan.stop.is_raised() => Ok(tree),
+            (Some(error), _) => Err(error),
+            (None, _) => Err(repo::Error::Interrupted.into()),
         }
-        assembled
     })
 }
 

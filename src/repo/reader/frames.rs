@@ -29,7 +29,7 @@ pub(super) struct PackInfo {
 }
 
 impl PackInfo {
-    pub(super) fn new(row: PackRow, keys: &Keys) -> Result<PackInfo> {
+    pub(super) fn new(row: &PackRow, keys: &Keys) -> Result<PackInfo> {
         let corrupt = |why: &str| {
             Error::object(format!("the index's row of {}", names::pack(row.id)))(
                 FormatError::malformed("row", why.to_owned()),

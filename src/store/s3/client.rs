@@ -115,7 +115,7 @@ impl Intercept for Date {
         context: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
-    ) -> std::result::Result<(), BoxError> {
+    ) -> Result<(), BoxError> {
         let date = context.response().headers().get("date").map(str::to_owned);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
         Ok(())

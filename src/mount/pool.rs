@@ -1,0 +1,246 @@
+//! Threads for questions that have to wait, and the clock that runs meanwhile.
+//!
+//! The event loops answer what is in memory and hand the rest on, with the reply,
+//! to a bounded number of workers. A process that waits for a reply cannot even be
+//! killed, so every question has a deadline: when it passes, the watchdog takes the
+//! reply and refuses it, and what the worker finds later is dropped. A worker that
+//! panics refuses its reply as well; the thread goes on.
+//!
+//! The queue is bounded. The kernel keeps as many questions open as there are
+//! processes asking, and [`QUEUE_MAX`] is more than that in practice; if it does
+//! fill up, the event loops wait, which is what slows those processes down.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// Questions that wait for a worker.
+const QUEUE_MAX: usize = 4096;
+
+/// Why a reply gets no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Time is up.
+    Late,
+    /// The handler panicked.
+    Panicked,
+}
+
+/// A reply that can be refused.
+pub(super) trait Refuse: Send + 'static {
+    /// Ends the reply without an answer.
+    fn refuse(self, why: Refusal);
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Workers and their watchdog. Dropping it ends the threads that are not stuck.
+pub(super) struct Pool {
+    jobs: Sender<Job>,
+    watch: Arc<Watch>,
+    deadline: Duration,
+}
+
+impl Pool {
+    /// Starts that many workers; every question has `deadline` to be answered.
+    pub(super) fn new(workers: usize, deadline: Duration) -> io::Result<Pool> {
+        let (jobs, receiver): (_, Receiver<Job>) = bounded(QUEUE_MAX);
+        for n in 0..workers.max(1) {
+            let receiver = receiver.clone();
+            thread::Builder::new().name(format!("asof-worker-{n}")).spawn(move || {
+                for job in receiver {
+                    // What panics in it was caught in it; this is for the rest.
+                    let _ = guarded(job);
+                }
+            })?;
+        }
+        let watch = Arc::new(Watch::default());
+        let watched = Arc::clone(&watch);
+        thread::Builder::new().name("asof-watchdog".to_owned()).spawn(move || watched.run())?;
+        Ok(Pool { jobs, watch, deadline })
+    }
+
+    /// Lets a worker do `work` and `send` its result with the reply, unless the
+    /// reply was refused before.
+    pub(super) fn run<R: Refuse, A>(
+        &self,
+        reply: R,
+        work: impl FnOnce() -> A + Send + 'static,
+        send: impl FnOnce(R, A) + Send + 'static,
+    ) {
+        let slot = Arc::new(Slot(Mutex::new(Some(reply))));
+        let place = self.watch.enter(now() + self.deadline, Arc::clone(&slot) as _);
+        let watch = Arc::clone(&self.watch);
+        let job = Box::new(move || {
+            if lock(&slot.0).is_none() {
+                return;
+            }
+            let result = guarded(work);
+            watch.leave(place);
+            let Some(reply) = lock(&slot.0).take() else { return };
+            match result {
+                Ok(answer) => send(reply, answer),
+                Err(_) => reply.refuse(Refusal::Panicked),
+            }
+        });
+        // If the queue stays full all the time, the watchdog refuses the reply.
+        let _ = self.jobs.send_timeout(job, self.deadline);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.watch.close();
+    }
+}
+
+/// Runs `act`; a panic is logged and returned.
+pub(super) fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(act)).inspect_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(panic = text.unwrap_or("(no message)"), "a handler of the mount panicked");
+    })
+}
+
+/// A reply that either its worker or the watchdog takes.
+struct Slot<R>(Mutex<Option<R>>);
+
+trait Expire: Send + Sync {
+    fn expire(&self);
+}
+
+impl<R: Refuse> Expire for Slot<R> {
+    fn expire(&self) {
+        if let Some(reply) = lock(&self.0).take() {
+            reply.refuse(Refusal::Late);
+        }
+    }
+}
+
+/// The replies that are waited for, in order of their deadlines: all have the same
+/// time, so that is the order in which they came.
+#[derive(Default)]
+struct Watch {
+    open: Mutex<Open>,
+    changed: Condvar,
+    next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    replies: BTreeMap<u64, (Instant, Arc<dyn Expire>)>,
+    closed: bool,
+}
+
+impl Watch {
+    fn enter(&self, deadline: Instant, reply: Arc<dyn Expire>) -> u64 {
+        let place = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut open = lock(&self.open);
+        let first = open.replies.is_empty();
+        open.replies.insert(place, (deadline, reply));
+        if first {
+            self.changed.notify_one();
+        }
+        place
+    }
+
+    fn leave(&self, place: u64) {
+        lock(&self.open).replies.remove(&place);
+    }
+
+    fn close(&self) {
+        lock(&self.open).closed = true;
+        self.changed.notify_one();
+    }
+
+    fn run(&self) {
+        let mut open = lock(&self.open);
+        loop {
+            let next = open.replies.first_key_value().map(|(place, (at, _))| (*place, *at));
+            open = match next {
+                None if open.closed => return,
+                None => self.changed.wait(open).unwrap_or_else(PoisonError::into_inner),
+                Some((place, at)) => {
+                    let left = at.saturating_duration_since(now());
+                    if left.is_zero() {
+                        let late = open.replies.remove(&place);
+                        drop(open);
+                        if let Some((_, reply)) = late {
+                            reply.expire();
+                        }
+                        lock(&self.open)
+                    } else {
+                        let waited = self.changed.wait_timeout(open, left);
+                        waited.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                }
+            };
+        }
+    }
+}
+
+/// Deadlines are spans of this machine's own time and never shown, so they need no
+/// clock that is handed in.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// What is locked here is a map and options: whole after any panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::unbounded;
+
+    struct Told(Sender<&'static str>);
+
+    impl Refuse for Told {
+        fn refuse(self, why: Refusal) {
+            let _ = self.0.send(if why == Refusal::Late { "late" } else { "panicked" });
+        }
+    }
+
+    /// A worker that hangs costs its own question an error and no other question anything.
+    #[test]
+    fn a_stuck_question_is_refused_and_its_late_answer_dropped() {
+        let pool = Pool::new(2, Duration::from_millis(50)).unwrap();
+        let (told, answers) = unbounded();
+        let (release, stuck) = bounded::<()>(0);
+        let (ended, end) = unbounded();
+        pool.run(
+            Told(told.clone()),
+            move || {
+                let _ = stuck.recv();
+                drop(ended);
+            },
+            |told: Told, ()| drop(told.0.send("answered")),
+        );
+        assert_eq!(answers.recv().unwrap(), "late");
+        pool.run(Told(told), || (), |told: Told, ()| drop(told.0.send("answered")));
+        assert_eq!(answers.recv().unwrap(), "answered");
+        drop(release);
+        assert!(end.recv().is_err());
+        assert!(answers.recv().is_err(), "one reply, one answer");
+    }
+
+    #[test]
+    fn a_panic_refuses_its_question_and_the_worker_goes_on() {
+        let pool = Pool::new(1, Duration::from_secs(60)).unwrap();
+        let (told, answers) = unbounded();
+        pool.run(Told(told.clone()), || panic!("as planned"), |_: Told, ()| {});
+        pool.run(Told(told), || (), |told: Told, ()| drop(told.0.send("answered")));
+        assert_eq!(answers.iter().collect::<Vec<_>>(), ["panicked", "answered"]);
+    }
+}

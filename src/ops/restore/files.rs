@@ -1,0 +1,149 @@
+//! The writers of a restore: contents of files, side by side.
+
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Receiver;
+
+use super::plan::clear_way;
+use super::{Overwrite, Restore};
+use crate::codec::hash::Hasher;
+use crate::repo::{self, FileContent, Whence};
+use crate::source;
+use crate::target::{self, Attributes};
+
+/// How many bytes are read and written at once.
+const PIECE: usize = 1 << 20;
+
+/// A file to be written.
+pub(super) struct FileJob {
+    pub(super) path: Vec<u8>,
+    pub(super) content: FileContent,
+    pub(super) sha256: Option<[u8; 32]>,
+    pub(super) attributes: Attributes,
+    /// It has other names, which are linked to it later.
+    pub(super) linked: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Repo(#[from] repo::Error),
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    #[error("what was written does not have the SHA-256 that the snapshot has")]
+    Differs,
+    #[error("it cannot be read back")]
+    ReadBack(#[source] std::io::Error),
+}
+
+/// Writes files until there are no more.
+pub(super) fn write_all(restore: &Restore<'_>, jobs: &Receiver<FileJob>) {
+    for job in jobs {
+        if restore.stop.is_raised() {
+            continue;
+        }
+        if let Err(error) = write(restore, &job) {
+            restore.problem(&job.path, &error);
+        }
+        restore.progress.files.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn write(restore: &Restore<'_>, job: &FileJob) -> Result<(), Failure> {
+    let size = job.content.size();
+    let Some(target) = &restore.target else {
+        restore.count(|report| {
+            report.files += 1;
+            report.bytes += size;
+        });
+        return Ok(());
+    };
+    restore.progress.at(source::path::shown(&job.path));
+    if let Some(there) = target.stat(&job.path).unwrap_or(None)
+        && there.kind == source::FileKind::File
+    {
+        let same_stat = there.size == size && there.mtime == job.attributes.mtime;
+        let stays = match restore.options.overwrite {
+            Overwrite::Never => true,
+            Overwrite::IfNewer => there.mtime >= job.attributes.mtime,
+            Overwrite::IfChanged => same_stat,
+            Overwrite::Always => false,
+        };
+        if stays && !same_stat {
+            restore.count(|report| report.skipped += 1);
+            advance(restore, size);
+            return Ok(());
+        }
+        let equal = stays
+            || there.size == size
+                && (there.nlink == 1 || job.linked)
+                && job.sha256.is_some()
+                && hash_file(target, &job.path).ok() == job.sha256;
+        if equal {
+            restore.note(target.apply(&job.path, &job.attributes, restore.apply)?);
+            restore.count(|report| report.unchanged += 1);
+            advance(restore, size);
+            return Ok(());
+        }
+    }
+    clear_way(restore, &job.path)?;
+    let file = target.create_file(&job.path)?;
+    let mut at = 0;
+    while at < size {
+        if restore.stop.is_raised() {
+            return Err(repo::Error::Interrupted.into());
+        }
+        let Some(data) = restore.library.seek(&job.content, at, Whence::Data)? else { break };
+        advance(restore, data - at);
+        at = data;
+        let end = restore.library.seek(&job.content, at, Whence::Hole)?.unwrap_or(size);
+        while at < end {
+            if restore.stop.is_raised() {
+                return Err(repo::Error::Interrupted.into());
+            }
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE);
+            let bytes = restore.library.read(&job.content, at, wanted)?;
+            file.write_at(&bytes, at)?;
+            at += bytes.len() as u64;
+            advance(restore, bytes.len() as u64);
+        }
+    }
+    if size > 0 {
+        file.set_len(size)?;
+    }
+    restore.note(target.apply_to(&file, &job.attributes, restore.apply)?);
+    file.finish()?;
+    restore.count(|report| {
+        report.files += 1;
+        report.bytes += size;
+    });
+    if restore.options.verify
+        && let Some(sha256) = job.sha256
+    {
+        if hash_file(target, &job.path)? != sha256 {
+            return Err(Failure::Differs);
+        }
+        restore.count(|report| report.verified += 1);
+    }
+    Ok(())
+}
+
+fn advance(restore: &Restore<'_>, bytes: u64) {
+    restore.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+}
+
+fn hash_file(target: &target::Target, path: &[u8]) -> Result<[u8; 32], Failure> {
+    let file = target.open_file(path)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    loop {
+        let count = file.read_at(&mut buffer, at).map_err(Failure::ReadBack)?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..count]);
+        at += count as u64;
+    }
+}

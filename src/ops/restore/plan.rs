@@ -1,0 +1,316 @@
+//! The walk of a restore: what is made on the way, what is left for the end.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+use crossbeam_channel::Sender;
+
+use super::Restore;
+use super::files::FileJob;
+use crate::base::ChunkId;
+use crate::format::node::{Entry, FileKind, LinkId, Owner};
+use crate::ops::select::Selected;
+use crate::ops::{Error, Result};
+use crate::repo::browse::{Found, each_entry};
+use crate::repo::{self, FileContent};
+use crate::source::{self, Rules};
+use crate::target::Attributes;
+
+/// How many files ahead of the writers are hinted to the reader.
+const HINT_FILES: usize = 64;
+
+/// Goes through what was selected.
+pub(super) struct Plan<'a> {
+    restore: &'a Restore<'a>,
+    include: Option<Rules>,
+    exclude: Option<Rules>,
+    jobs: Sender<FileJob>,
+    batch: Vec<FileJob>,
+    ends: Ends,
+}
+
+/// What can only be done when all files are written.
+#[derive(Default)]
+pub(super) struct Ends {
+    first_names: HashMap<LinkId, Vec<u8>>,
+    links: Vec<(Vec<u8>, Vec<u8>)>,
+    dirs: Vec<(Vec<u8>, Attributes)>,
+    deletions: Vec<(Vec<u8>, BTreeSet<Vec<u8>>)>,
+}
+
+/// A directory still to be gone through.
+struct Waiting {
+    path: Vec<u8>,
+    node: ChunkId,
+    /// It matched a pattern, and so does everything in it.
+    included: bool,
+    /// Its attributes, if it is not made yet.
+    unmade: Option<Attributes>,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(
+        restore: &'a Restore<'a>,
+        include: Option<Rules>,
+        exclude: Option<Rules>,
+        jobs: Sender<FileJob>,
+    ) -> Plan<'a> {
+        Plan { restore, include, exclude, jobs, batch: Vec::new(), ends: Ends::default() }
+    }
+
+    /// Makes everything but the contents of files, and hands those to the writers.
+    pub(super) fn walk(mut self, selected: &Selected) -> Result<Ends> {
+        let Some(node) = selected.dir() else {
+            let found = selected
+                .found
+                .clone()
+                .ok_or(Error::NotFound { what: "the snapshot has no root directory".into() })?;
+            let name = found.entry().name.to_vec();
+            self.entry(&found, name)?;
+            self.flush()?;
+            return Ok(self.ends);
+        };
+        let top = attributes(selected.entry(), selected.owner());
+        self.ends.dirs.push((Vec::new(), top));
+        let included = self.include.is_none();
+        let mut waiting = vec![Waiting { path: Vec::new(), node, included, unmade: None }];
+        while let Some(dir) = waiting.pop() {
+            self.restore.check()?;
+            let before = waiting.len();
+            self.directory(dir, &mut waiting)?;
+            waiting[before..].reverse();
+        }
+        self.flush()?;
+        Ok(self.ends)
+    }
+
+    /// Goes through one directory; its own directories are put into `waiting`.
+    fn directory(&mut self, mut dir: Waiting, waiting: &mut Vec<Waiting>) -> Result<()> {
+        let library = self.restore.library;
+        let mut names = BTreeSet::new();
+        let outcome = each_entry(library, dir.node, |found| -> Result<ControlFlow<()>> {
+            self.restore.check()?;
+            let entry = found.entry();
+            let path = join(&dir.path, &entry.name);
+            let is_dir = entry.kind == FileKind::Dir;
+            if self.restore.options.delete {
+                names.insert(entry.name.to_vec());
+            }
+            if self.matches(self.exclude.as_ref(), &path, is_dir) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let included = dir.included || self.matches(self.include.as_ref(), &path, is_dir);
+            if included && let Some(attributes) = dir.unmade.take() {
+                self.make_dir(&dir.path, attributes);
+            }
+            match found.dir() {
+                Some(node) => {
+                    let attributes = attributes(entry, found.owner());
+                    let unmade = if included {
+                        self.make_dir(&path, attributes);
+                        None
+                    } else {
+                        Some(attributes)
+                    };
+                    waiting.push(Waiting { path, node, included, unmade });
+                }
+                None if included => self.entry(&found, path)?,
+                None => {}
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        match outcome {
+            Ok(_) => {}
+            Err(Error::Repo(
+                error @ (repo::Error::ChunkMissing { .. }
+                | repo::Error::ChunkCorrupt { .. }
+                | repo::Error::Tree { .. }
+                | repo::Error::Object { .. }
+                | repo::Error::Sealed { .. }),
+            )) => {
+                // The rest of the tree is not touched by the damage.
+                self.restore.problem(&dir.path, &error);
+                return Ok(());
+            }
+            Err(other) => return Err(other),
+        }
+        if self.restore.options.delete && dir.included {
+            self.ends.deletions.push((dir.path, names));
+        }
+        Ok(())
+    }
+
+    fn matches(&self, rules: Option<&Rules>, path: &[u8], is_dir: bool) -> bool {
+        let Some(rules) = rules else { return false };
+        let absolute = [b"/", path].concat();
+        rules.excludes(&absolute, 1, is_dir)
+    }
+
+    fn make_dir(&mut self, path: &[u8], attributes: Attributes) {
+        self.restore.count(|report| report.dirs += 1);
+        self.restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(target) = &self.restore.target {
+            let made = make_parents(self.restore, path).and_then(|()| match target.stat(path) {
+                Ok(Some(meta)) if meta.kind != source::FileKind::Dir => {
+                    target.remove(path).map(|_| ()).and_then(|()| target.make_dir(path).map(|_| ()))
+                }
+                _ => target.make_dir(path).map(|_| ()),
+            });
+            if let Err(error) = made {
+                self.restore.problem(path, &error);
+                return;
+            }
+        }
+        self.ends.dirs.push((path.to_vec(), attributes));
+    }
+
+    /// Makes an entry that is no directory, or hands it to a writer.
+    fn entry(&mut self, found: &Found, path: Vec<u8>) -> Result<()> {
+        let entry = found.entry();
+        if let Some(link) = entry.link {
+            if let Some(first) = self.ends.first_names.get(&link) {
+                self.ends.links.push((first.clone(), path));
+                return Ok(());
+            }
+            self.ends.first_names.insert(link, path.clone());
+        }
+        let attributes = attributes(entry, found.owner());
+        if entry.kind == FileKind::File {
+            self.batch.push(FileJob {
+                path,
+                content: FileContent::of(entry, found.refs()),
+                sha256: entry.sha256.as_ref().and_then(|sha| sha.as_slice().try_into().ok()),
+                attributes,
+                linked: entry.link.is_some(),
+            });
+            if self.batch.len() >= HINT_FILES {
+                self.flush()?;
+            }
+            return Ok(());
+        }
+        self.restore.count(|report| report.others += 1);
+        self.restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Err(error) = make_special(self.restore, entry, &path, &attributes) {
+            self.restore.problem(&path, &error);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let contents: Vec<FileContent> = batch.iter().map(|job| job.content.clone()).collect();
+        if self.restore.target.is_some() {
+            self.restore.library.prefetch(&contents);
+        }
+        for job in batch {
+            self.jobs.send(job).map_err(|_| repo::Error::Worker("the file writers".into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the directories above a path that patterns left unmade.
+fn make_parents(
+    restore: &Restore<'_>,
+    path: &[u8],
+) -> std::result::Result<(), crate::target::Error> {
+    let Some(target) = &restore.target else { return Ok(()) };
+    let Some(slash) = path.iter().rposition(|b| *b == b'/') else { return Ok(()) };
+    if target.stat(&path[..slash])?.is_none() {
+        make_parents(restore, &path[..slash])?;
+        target.make_dir(&path[..slash])?;
+    }
+    Ok(())
+}
+
+fn make_special(
+    restore: &Restore<'_>,
+    entry: &Entry,
+    path: &[u8],
+    attributes: &Attributes,
+) -> std::result::Result<(), crate::target::Error> {
+    let Some(target) = &restore.target else { return Ok(()) };
+    clear_way(restore, path)?;
+    match (&entry.target, attributes.kind) {
+        (Some(to), source::FileKind::Symlink) => target.make_symlink(path, to)?,
+        (_, kind) => target.make_special(path, kind, entry.device.unwrap_or_default())?,
+    }
+    restore.note(target.apply(path, attributes, restore.apply)?);
+    Ok(())
+}
+
+/// Removes a directory that stands where something else is to be.
+pub(super) fn clear_way(
+    restore: &Restore<'_>,
+    path: &[u8],
+) -> std::result::Result<(), crate::target::Error> {
+    let Some(target) = &restore.target else { return Ok(()) };
+    make_parents(restore, path)?;
+    if target.stat(path)?.is_some_and(|meta| meta.kind == source::FileKind::Dir) {
+        target.remove(path)?;
+    }
+    Ok(())
+}
+
+impl Ends {
+    /// Links, deletes, and gives directories their attributes.
+    pub(super) fn finish(self, restore: &Restore<'_>) -> Result<()> {
+        let Some(target) = &restore.target else {
+            restore.count(|report| report.others += self.links.len() as u64);
+            return Ok(());
+        };
+        for (first, path) in &self.links {
+            restore.check()?;
+            let linked = clear_way(restore, path).and_then(|()| target.make_hard_link(first, path));
+            match linked {
+                Ok(()) => restore.count(|report| report.others += 1),
+                Err(error) => restore.problem(path, &error),
+            }
+            restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        for (dir, names) in &self.deletions {
+            restore.check()?;
+            match target.remove_extra(dir, |name| names.contains(name)) {
+                Ok(removed) => restore.count(|report| report.deleted += removed.entries),
+                Err(error) => restore.problem(dir, &error),
+            }
+        }
+        // Parents come before what is in them, so the other way round is the deepest first.
+        for (path, attributes) in self.dirs.iter().rev() {
+            match target.apply(path, attributes, restore.apply) {
+                Ok(outcome) => restore.note(outcome),
+                Err(error) => restore.problem(path, &error),
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn attributes(entry: &Entry, owner: Owner) -> Attributes {
+    Attributes {
+        kind: match entry.kind {
+            FileKind::File => source::FileKind::File,
+            FileKind::Dir => source::FileKind::Dir,
+            FileKind::Symlink => source::FileKind::Symlink,
+            FileKind::CharDevice => source::FileKind::CharDevice,
+            FileKind::BlockDevice => source::FileKind::BlockDevice,
+            FileKind::Fifo => source::FileKind::Fifo,
+            FileKind::Socket => source::FileKind::Socket,
+        },
+        mode: entry.mode,
+        uid: owner.uid,
+        gid: owner.gid,
+        user: owner.user,
+        group: owner.group,
+        mtime: entry.mtime,
+        xattrs: entry
+            .xattrs
+            .iter()
+            .map(|xattr| (xattr.name.to_vec(), xattr.value.to_vec()))
+            .collect(),
+    }
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}

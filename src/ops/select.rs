@@ -1,0 +1,209 @@
+//! From a selector to what it means: a snapshot, and a place in its tree.
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use crate::base::{ChunkId, UnixTime};
+use crate::format::node::{Entry, Owner};
+use crate::ops::{Error, Result};
+use crate::repo::browse::{self, Found};
+use crate::repo::{Library, SnapshotInfo};
+use crate::view::as_of::{Head, Timelines};
+use crate::view::selector::{Selector, State};
+use crate::view::{TimeSpec, Zone};
+
+/// What a selector means.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// The snapshot.
+    pub info: Arc<SnapshotInfo>,
+    /// The path in its tree, without slashes at either end; empty for the root.
+    pub path: Vec<u8>,
+    /// The entry there; none for the root.
+    pub found: Option<Found>,
+}
+
+impl Selected {
+    /// The entry that was selected.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        match &self.found {
+            Some(found) => found.entry(),
+            None => &self.info.snapshot.root,
+        }
+    }
+
+    /// The chunks that the entry's places point into.
+    #[must_use]
+    pub fn refs(&self) -> &[ChunkId] {
+        match &self.found {
+            Some(found) => found.refs(),
+            None => &self.info.refs,
+        }
+    }
+
+    /// Who owns it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        match &self.found {
+            Some(found) => found.owner(),
+            None => {
+                let owners = &self.info.snapshot.owners;
+                owners.get(self.entry().owner as usize).cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    /// The root node of the directory that was selected; none for anything else.
+    #[must_use]
+    pub fn dir(&self) -> Option<ChunkId> {
+        let subtree = self.entry().subtree?;
+        self.refs().get(subtree.node as usize).copied()
+    }
+}
+
+/// The snapshots as timelines.
+#[must_use]
+pub fn timelines(infos: &[Arc<SnapshotInfo>]) -> Timelines {
+    Timelines::new(infos.iter().map(|info| head_of(info)))
+}
+
+/// What a timeline must know of a snapshot.
+#[must_use]
+pub fn head_of(info: &SnapshotInfo) -> Head {
+    Head {
+        source: info.snapshot.source.clone(),
+        id: info.snapshot.id,
+        taken: info.snapshot.taken,
+        receipt: Some(info.receipt),
+    }
+}
+
+/// Finds the snapshot that a selector means.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] or [`Error::Invalid`], saying what would work.
+pub fn snapshot(
+    library: &dyn Library,
+    selector: &Selector,
+    zone: &Zone,
+    now: UnixTime,
+) -> Result<Arc<SnapshotInfo>> {
+    let infos = library.snapshots()?;
+    let lines = timelines(&infos);
+    let by_id = |id| infos.iter().find(|info| info.snapshot.id == id).cloned();
+    let missing = |what: String| Error::NotFound { what };
+    match &selector.state {
+        State::Id(prefix) => {
+            let mut fitting = infos.iter().filter(|info| prefix.matches(&info.snapshot.id));
+            match (fitting.next(), fitting.next()) {
+                (Some(info), None) => Ok(Arc::clone(info)),
+                (None, _) => Err(missing(format!(
+                    "no snapshot has an id that begins with {}",
+                    prefix.as_str()
+                ))),
+                (Some(_), Some(_)) => Err(Error::Invalid {
+                    what: format!(
+                        "several snapshots have ids that begin with {}: give more digits",
+                        prefix.as_str()
+                    ),
+                }),
+            }
+        }
+        State::Latest => {
+            let mut sources = lines.sources();
+            match (sources.next(), sources.next()) {
+                (None, _) => Err(missing("there are no snapshots yet".into())),
+                (Some(source), None) => newest(&lines, source, None, &by_id),
+                (Some(_), Some(_)) => {
+                    let names: Vec<&str> = lines.sources().collect();
+                    Err(Error::Invalid {
+                        what: format!("there are several sources; say which: {}", names.join(", ")),
+                    })
+                }
+            }
+        }
+        State::Source { name, time } => {
+            if lines.of(name).is_empty() {
+                let names: Vec<&str> = lines.sources().collect();
+                let there = match names.is_empty() {
+                    true => "there are no snapshots yet".to_owned(),
+                    false => format!("there are: {}", names.join(", ")),
+                };
+                return Err(missing(format!("no source is called {name}; {there}")));
+            }
+            let at = match time {
+                None => None,
+                Some(text) => Some(
+                    TimeSpec::parse(text, zone, now)
+                        .map_err(|error| Error::Invalid { what: error.to_string() })?
+                        .instant,
+                ),
+            };
+            newest(&lines, name, at, &by_id)
+        }
+    }
+}
+
+fn newest(
+    lines: &Timelines,
+    source: &str,
+    at: Option<UnixTime>,
+    by_id: &dyn Fn(crate::base::SnapshotId) -> Option<Arc<SnapshotInfo>>,
+) -> Result<Arc<SnapshotInfo>> {
+    let head = match at {
+        Some(at) => lines.newest(source, at),
+        None => lines.of(source).last(),
+    };
+    head.and_then(|head| by_id(head.id)).ok_or_else(|| {
+        let first = lines.of(source).first().map(|head| head.at().to_string());
+        Error::NotFound {
+            what: format!(
+                "source {source} has no snapshot as old as that; its first is of {}",
+                first.unwrap_or_default()
+            ),
+        }
+    })
+}
+
+/// Finds what a selector means: the snapshot and the entry at its path.
+///
+/// # Errors
+///
+/// Those of [`snapshot`], and [`Error::NotFound`] if nothing is at the path.
+pub fn select(
+    library: &dyn Library,
+    selector: &Selector,
+    zone: &Zone,
+    now: UnixTime,
+) -> Result<Selected> {
+    let info = snapshot(library, selector, zone, now)?;
+    let path = selector.path_or_root().as_os_str().as_bytes().to_vec();
+    at_path(library, info, &path)
+}
+
+/// Finds the entry at a path of a snapshot's tree. Symbolic links are not followed.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] naming the first part that is not there.
+pub fn at_path(library: &dyn Library, info: Arc<SnapshotInfo>, path: &[u8]) -> Result<Selected> {
+    let mut selected = Selected { info, path: Vec::new(), found: None };
+    for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".") {
+        let here = String::from_utf8_lossy(&selected.path).into_owned();
+        let dir = selected
+            .dir()
+            .ok_or_else(|| Error::NotFound { what: format!("/{here} is no directory") })?;
+        if !selected.path.is_empty() {
+            selected.path.push(b'/');
+        }
+        selected.path.extend_from_slice(name);
+        let found = browse::find(library, dir, name)?;
+        let shown = String::from_utf8_lossy(&selected.path).into_owned();
+        let source = &selected.info.snapshot.source;
+        let what = format!("/{shown} is not in that snapshot of {source}");
+        selected.found = Some(found.ok_or(Error::NotFound { what })?);
+    }
+    Ok(selected)
+}

@@ -1,0 +1,539 @@
+//! What the directories of a mount are.
+//!
+//! ```text
+//! latest -> at/<newest instant>
+//! at/<instant>/<source>/…       each source's newest snapshot at that instant
+//! at/<another spelling> -> <instant>
+//! snapshots/<source>/<time>/…   each snapshot
+//! .asof/status.json  .asof/counters.json
+//! ```
+//!
+//! Nothing here knows FUSE; it answers what a name or a number is.
+//!
+//! **Numbers.** A file's number is its view's number and its rank in the view
+//! (`view << 40 | rank`). View 0 has the fixed directories. Every other directory
+//! that asof makes up is a view of its own, and so is every appearance of a
+//! snapshot: the kernel takes two directories of one number for one that was
+//! moved, so no directory may appear twice. A snapshot in `at/<instant>/<source>`
+//! has its id in the view's name. When a late snapshot changes what that name
+//! shows, the name gets another number, and no cached byte of the old one is seen
+//! under the new.
+//!
+//! **Names.** A real directory under `at/` is named by an exact instant, to as many
+//! digits as that takes: a shorter name would mean the end of its second, and what
+//! that shows changes when another snapshot falls into it. Everything shorter is a
+//! symbolic link to what it means now. A link's number is that of the view it
+//! points to with a rank that no entry has, so links need no table, and a link of
+//! one number never changes its target: what moves is which number the name has.
+//!
+//! `history/` and `changes/` will be further names in the root and further kinds
+//! of [`View`].
+
+mod attributes;
+mod list;
+mod reports;
+mod state;
+mod views;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::base::{Clock, UnixTime};
+use crate::format::fact::is_source_name;
+use crate::repo::Library;
+use crate::view::as_of::Head;
+use crate::view::error::{Error, Reach, Result};
+use crate::view::time_name::instant_name;
+use crate::view::tree::{Found, Places, RANK_LIMIT, Tree};
+use crate::view::zone::Zone;
+
+pub use self::attributes::PREFIX;
+pub use self::list::{FIRST_POSITION, Row};
+pub use self::reports::Figures;
+pub use self::state::Changes;
+
+use self::reports::{Report, Reports};
+use self::state::State;
+use self::views::{View, Viewed, Views};
+
+/// How many bits of a number are the rank.
+const RANK_BITS: u32 = 40;
+/// The mount's root.
+pub const ROOT: u64 = 1;
+/// `at/`.
+pub const AT: u64 = 2;
+/// `snapshots/`.
+pub const SNAPSHOTS: u64 = 3;
+/// `.asof/`.
+pub const REPORTS: u64 = 4;
+const FIRST_REPORT: u64 = 5;
+/// The rank of the link that leads to a view from beside it.
+const LINK_RANK: u64 = RANK_LIMIT + 1;
+/// The rank of the link that leads to a view from the root.
+const LATEST_RANK: u64 = RANK_LIMIT + 2;
+
+/// How long what was answered stays true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// For ever: it is part of a snapshot.
+    Forever,
+    /// Until snapshots far in the past come or go, which [`Changes`] will tell.
+    Settled,
+    /// Until the next snapshot, or the next of those that were taken already and
+    /// are not published yet.
+    Brief,
+    /// Not even until the next question.
+    Momentary,
+}
+
+/// A file, directory or link of the mount.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A directory that asof made up.
+    Dir {
+        /// Its number.
+        ino: u64,
+        /// When what it shows was so.
+        mtime: UnixTime,
+        /// How long that stays the answer.
+        life: Life,
+    },
+    /// A link that asof made up.
+    Link {
+        /// Its number.
+        ino: u64,
+        /// Where it points.
+        target: String,
+        /// When what it points to was so.
+        mtime: UnixTime,
+    },
+    /// A file under `.asof/`.
+    Report {
+        /// Its number.
+        ino: u64,
+        /// What it says.
+        text: Arc<[u8]>,
+        /// When it said so.
+        mtime: UnixTime,
+    },
+    /// Something of a snapshot.
+    Entry {
+        /// Its number.
+        ino: u64,
+        /// How many names it has.
+        links: u64,
+        /// The snapshot.
+        tree: Arc<Tree>,
+        /// What it is.
+        found: Found,
+    },
+}
+
+impl Item {
+    /// Its number.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        match self {
+            Item::Dir { ino, .. }
+            | Item::Link { ino, .. }
+            | Item::Report { ino, .. }
+            | Item::Entry { ino, .. } => *ino,
+        }
+    }
+}
+
+/// What a name came to.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// What has that name, if anything.
+    pub item: Option<Item>,
+    /// How long the name has that meaning.
+    pub life: Life,
+}
+
+impl Looked {
+    fn at(item: Item, life: Life) -> Looked {
+        Looked { item: Some(item), life }
+    }
+
+    fn absent(life: Life) -> Looked {
+        Looked { item: None, life }
+    }
+}
+
+/// The directories of one mount. Shared by many threads.
+pub struct Namespace {
+    library: Arc<dyn Library>,
+    places: Arc<Places>,
+    zone: Zone,
+    clock: Clock,
+    state: RwLock<Arc<State>>,
+    views: Mutex<Views>,
+    reports: Reports,
+}
+
+impl std::fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Namespace").field("zone", &self.zone).finish_non_exhaustive()
+    }
+}
+
+impl Namespace {
+    /// The directories over a repository. Dates without a zone are of `zone`;
+    /// `figures` are the mount's own, for `.asof/counters.json`.
+    ///
+    /// # Errors
+    ///
+    /// The library's, if it cannot list its snapshots.
+    pub fn new(
+        library: Arc<dyn Library>,
+        zone: Zone,
+        clock: Clock,
+        figures: Figures,
+    ) -> Result<Namespace> {
+        let state = State::load(library.as_ref())?;
+        let reports = Reports::new(figures, clock.now());
+        Ok(Namespace {
+            library,
+            places: Arc::new(Places::default()),
+            zone,
+            clock,
+            state: RwLock::new(Arc::new(state)),
+            views: Mutex::new(Views::default()),
+            reports,
+        })
+    }
+
+    /// Learns what is new in the repository. Returns what is not as it was.
+    ///
+    /// # Errors
+    ///
+    /// The library's. What was known stays.
+    pub fn refresh(&self) -> Result<Option<Changes>> {
+        let fresh = self.library.refresh().map_err(Error::from).and_then(|other| {
+            let fresh = if other { Some(State::load(self.library.as_ref())?) } else { None };
+            Ok(fresh)
+        });
+        self.reports.refreshed(self.clock.now(), fresh.as_ref().err());
+        let Some(fresh) = fresh?.map(Arc::new) else { return Ok(None) };
+        let before = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *state, Arc::clone(&fresh))
+        };
+        let seen = self.with_views(|views| views.all());
+        Ok(Some(Changes::between(&before, &fresh, &seen)))
+    }
+
+    /// What has that name in a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotADirectory`], [`Error::WouldBlock`], or the library's.
+    pub fn lookup(&self, dir: u64, name: &[u8], reach: Reach) -> Result<Looked> {
+        let (view, rank) = self.place(dir)?;
+        let Some(view) = view else { return self.lookup_fixed(dir, name, reach) };
+        match &view.view {
+            View::Snapshot { tree, .. } if rank < RANK_LIMIT => {
+                let Some(found) = tree.lookup(rank, name, reach)? else {
+                    return Ok(Looked::absent(Life::Forever));
+                };
+                Ok(Looked::at(entry(&view, tree, found, reach)?, Life::Forever))
+            }
+            View::Instant(at) if rank == 0 => {
+                let state = self.state();
+                let life = self.life(&state, *at);
+                let name = text(name).filter(|name| is_source_name(name));
+                match name.and_then(|name| state.timelines.newest(name, *at)) {
+                    Some(head) => Ok(Looked::at(self.root_of(&state, head, &view, reach)?, life)),
+                    None => Ok(Looked::absent(Life::Brief)),
+                }
+            }
+            View::Source(source) if rank == 0 => self.lookup_snapshot(source, name, &view, reach),
+            _ => Err(Error::NotADirectory),
+        }
+    }
+
+    /// What has that number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchNumber`], [`Error::WouldBlock`], or the library's.
+    pub fn item(&self, ino: u64, reach: Reach) -> Result<Item> {
+        let unknown = Error::NoSuchNumber { number: ino };
+        let (view, rank) = self.place(ino)?;
+        let Some(view) = view else { return self.fixed(ino).ok_or(unknown) };
+        match (&view.view, rank) {
+            (View::Instant(at), 0) => Ok(Item::Dir { ino, mtime: *at, life: Life::Forever }),
+            (View::Instant(at), LINK_RANK) => {
+                Ok(Item::Link { ino, target: instant_name(*at), mtime: *at })
+            }
+            (View::Instant(at), LATEST_RANK) => {
+                Ok(Item::Link { ino, target: format!("at/{}", instant_name(*at)), mtime: *at })
+            }
+            (View::Source(source), 0) => {
+                let newest = self.state().timelines.of(source).last().map(Head::at);
+                Ok(Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief })
+            }
+            (View::Snapshot { tree, .. }, LINK_RANK) => {
+                let snapshot = &tree.info().snapshot;
+                let state = self.state();
+                let (target, at) = state.name_of(&snapshot.source, &snapshot.id).ok_or(unknown)?;
+                Ok(Item::Link { ino, target, mtime: at })
+            }
+            (View::Snapshot { tree, .. }, rank) if rank < RANK_LIMIT => {
+                entry(&view, tree, tree.entry(rank, reach)?.ok_or(unknown)?, reach)
+            }
+            _ => Err(unknown),
+        }
+    }
+
+    /// The number of the directory that a directory is in; the root is in itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotADirectory`], [`Error::WouldBlock`], or the library's.
+    pub fn parent(&self, dir: u64, reach: Reach) -> Result<u64> {
+        let (view, rank) = self.place(dir)?;
+        let Some(view) = view else { return Ok(ROOT) };
+        match &view.view {
+            View::Instant(_) => Ok(AT),
+            View::Source(_) => Ok(SNAPSHOTS),
+            View::Snapshot { within, .. } if rank == 0 => Ok(number(*within, 0)),
+            View::Snapshot { tree, .. } => Ok(number(view.number, tree.parent(rank, reach)?)),
+        }
+    }
+
+    /// A path for people and logs, from the mount's root; as much as is in memory.
+    #[must_use]
+    pub fn path(&self, ino: u64) -> String {
+        let Ok((view, rank)) = self.place(ino) else { return format!("#{ino}") };
+        let Some(view) = view else { return format!("#{ino}") };
+        match &view.view {
+            View::Snapshot { tree, .. } if rank > 0 => match tree.path(rank, Reach::Memory) {
+                Ok(path) => format!("{}/{}", view.path, String::from_utf8_lossy(&path)),
+                Err(_) => format!("{}/#{rank}", view.path),
+            },
+            _ => view.path.clone(),
+        }
+    }
+
+    /// How many bytes the packs take, and how many entries the newest snapshots have.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.stored_bytes, state.entries)
+    }
+
+    fn lookup_fixed(&self, dir: u64, name: &[u8], reach: Reach) -> Result<Looked> {
+        let state = self.state();
+        match dir {
+            ROOT => match name {
+                b"at" => Ok(self.fixed_named(AT, Life::Settled)),
+                b"snapshots" => Ok(self.fixed_named(SNAPSHOTS, Life::Settled)),
+                b".asof" => Ok(self.fixed_named(REPORTS, Life::Settled)),
+                b"latest" => match state.timelines.instants().last() {
+                    Some(at) => {
+                        let view = self.instant(*at, reach)?;
+                        let link = self.item(number(view.number, LATEST_RANK), reach)?;
+                        Ok(Looked::at(link, Life::Momentary))
+                    }
+                    None => Ok(Looked::absent(Life::Momentary)),
+                },
+                _ => Ok(Looked::absent(Life::Settled)),
+            },
+            AT => self.lookup_time(&state, name, reach),
+            SNAPSHOTS => {
+                let name = text(name).filter(|name| !state.timelines.of(name).is_empty());
+                let Some(source) = name else { return Ok(Looked::absent(Life::Momentary)) };
+                let view = self.source(source, reach)?;
+                Ok(Looked::at(self.item(number(view.number, 0), reach)?, Life::Settled))
+            }
+            REPORTS => match Report::named(name) {
+                Some(report) => {
+                    Ok(self.fixed_named(FIRST_REPORT + report.index(), Life::Momentary))
+                }
+                None => Ok(Looked::absent(Life::Settled)),
+            },
+            _ => Err(Error::NotADirectory),
+        }
+    }
+
+    /// A name in `at/`: the instant itself, or another spelling of a time.
+    fn lookup_time(&self, state: &State, name: &[u8], reach: Reach) -> Result<Looked> {
+        let absent = Ok(Looked::absent(Life::Momentary));
+        let Some(name) = text(name) else { return absent };
+        let Some((wanted, moves)) = state.instant(name, &self.zone, self.clock.now()) else {
+            return absent;
+        };
+        let Some(at) = state.timelines.canonical(wanted) else { return absent };
+        let view = self.instant(at, reach)?;
+        let life = self.life(state, at);
+        if instant_name(at) == name {
+            return Ok(Looked::at(self.item(number(view.number, 0), reach)?, life));
+        }
+        let link = self.item(number(view.number, LINK_RANK), reach)?;
+        Ok(Looked::at(link, if moves { Life::Momentary } else { life.at_most_brief() }))
+    }
+
+    /// A name in `snapshots/<source>/`: a snapshot's own, or a time.
+    fn lookup_snapshot(
+        &self,
+        source: &str,
+        name: &[u8],
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Looked> {
+        let absent = Ok(Looked::absent(Life::Momentary));
+        let state = self.state();
+        let Some(name) = text(name) else { return absent };
+        if let Some(head) = state.snapshot_named(source, name) {
+            return Ok(Looked::at(self.root_of(&state, head, within, reach)?, Life::Settled));
+        }
+        let Some((wanted, moves)) = state.instant(name, &self.zone, self.clock.now()) else {
+            return absent;
+        };
+        let Some(head) = state.timelines.newest(source, wanted) else { return absent };
+        let view = self.snapshot(&state, head, within, reach)?;
+        let link = self.item(number(view.number, LINK_RANK), reach)?;
+        Ok(Looked::at(link, if moves { Life::Momentary } else { Life::Brief }))
+    }
+
+    fn fixed_named(&self, ino: u64, life: Life) -> Looked {
+        Looked { item: self.fixed(ino), life }
+    }
+
+    fn fixed(&self, ino: u64) -> Option<Item> {
+        let state = self.state();
+        let newest = state.timelines.instants().last().copied().unwrap_or_default();
+        match ino {
+            ROOT | SNAPSHOTS => Some(Item::Dir { ino, mtime: newest, life: Life::Brief }),
+            // What is listed changes at midnight too, and the kernel looks at this.
+            AT => {
+                let mtime = newest.max(state::midnight(&self.zone, &self.clock));
+                Some(Item::Dir { ino, mtime, life: Life::Brief })
+            }
+            REPORTS => {
+                let mtime = self.reports.last_refresh();
+                Some(Item::Dir { ino, mtime, life: Life::Brief })
+            }
+            _ => {
+                let report = Report::numbered(ino.checked_sub(FIRST_REPORT)?)?;
+                let (text, mtime) = self.reports.text(report, self);
+                Some(Item::Report { ino, text, mtime })
+            }
+        }
+    }
+
+    /// How long what is shown at an instant stays so.
+    fn life(&self, state: &State, at: UnixTime) -> Life {
+        state.life(at, self.clock.now())
+    }
+
+    fn instant(&self, at: UnixTime, reach: Reach) -> Result<Arc<Viewed>> {
+        let key = format!("at/{}", instant_name(at));
+        self.enter(key.clone(), key, reach, || View::Instant(at))
+    }
+
+    fn source(&self, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
+        let key = format!("snapshots/{source}");
+        self.enter(key.clone(), key, reach, || View::Source(source.to_owned()))
+    }
+
+    /// The view that shows a snapshot within `at/<instant>` or `snapshots/<source>`.
+    fn snapshot(
+        &self,
+        state: &State,
+        head: &Head,
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Arc<Viewed>> {
+        let gone = || Error::NoSuchNumber { number: number(within.number, 0) };
+        let info = Arc::clone(state.infos.get(&head.id).ok_or_else(gone)?);
+        let (key, path) = match &within.view {
+            View::Source(_) => {
+                let name = state.name_of(&head.source, &head.id).ok_or_else(gone)?.0;
+                (format!("{}/{}", within.key, head.id), format!("{}/{name}", within.path))
+            }
+            _ => {
+                let path = format!("{}/{}", within.path, head.source);
+                (format!("{path}/{}", head.id), path)
+            }
+        };
+        let tree = self.with_views(|views| views.tree(&head.id)).unwrap_or_else(|| {
+            Arc::new(Tree::new(Arc::clone(&self.library), info, Arc::clone(&self.places)))
+        });
+        self.enter(key, path, reach, || View::Snapshot { tree, within: within.number })
+    }
+
+    fn root_of(&self, state: &State, head: &Head, within: &Viewed, reach: Reach) -> Result<Item> {
+        let view = self.snapshot(state, head, within, reach)?;
+        match &view.view {
+            View::Snapshot { tree, .. } => entry(&view, tree, tree.root(), reach),
+            _ => Err(Error::NoSuchNumber { number: number(view.number, 0) }),
+        }
+    }
+
+    /// The view of that key, which is given a number if it has none.
+    fn enter(
+        &self,
+        key: String,
+        path: String,
+        reach: Reach,
+        view: impl FnOnce() -> View,
+    ) -> Result<Arc<Viewed>> {
+        if let Some(known) = self.with_views(|views| views.of(&key)) {
+            return Ok(known);
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let least = self.with_views(|views| views.least());
+        // A number from elsewhere is only a wish: an index that cannot be read, or was
+        // thrown away meanwhile, must not stop the mount or give a number twice.
+        let wish = self.library.view_number(&key, least).unwrap_or_else(|error| {
+            tracing::warn!(view = key, %error, "the index keeps no number for this directory");
+            least
+        });
+        self.with_views(|views| views.enter(key, path, wish, view()))
+    }
+
+    /// The view and rank of a number; no view for the fixed ones.
+    fn place(&self, ino: u64) -> Result<(Option<Arc<Viewed>>, u64)> {
+        let (view, rank) = (ino >> RANK_BITS, ino & ((1 << RANK_BITS) - 1));
+        if view == 0 {
+            return Ok((None, rank));
+        }
+        let viewed = self.with_views(|views| views.numbered(view));
+        Ok((Some(viewed.ok_or(Error::NoSuchNumber { number: ino })?), rank))
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with_views<T>(&self, act: impl FnOnce(&mut Views) -> T) -> T {
+        act(&mut self.views.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A file's number.
+fn number(view: u64, rank: u64) -> u64 {
+    view << RANK_BITS | rank
+}
+
+fn entry(view: &Viewed, tree: &Arc<Tree>, found: Found, reach: Reach) -> Result<Item> {
+    let identity = tree.identity(&found, reach)?;
+    Ok(Item::Entry {
+        ino: number(view.number, identity.rank),
+        links: identity.links,
+        tree: Arc::clone(tree),
+        found,
+    })
+}
+
+/// Everything that asof names is text.
+fn text(name: &[u8]) -> Option<&str> {
+    std::str::from_utf8(name).ok()
+}
+
+#[cfg(test)]
+mod tests;

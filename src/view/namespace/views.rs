@@ -1,0 +1,100 @@
+//! Which view has which number.
+//!
+//! Numbers come from the local index, so that they are the same after a remount.
+//! What the kernel was told counts more: a number that is in use here is never
+//! given to another view, whatever an index says that was deleted and made anew
+//! under a running mount. Views are kept as long as the mount lives, about 300
+//! bytes each; there are as many as directories of `at/` and `snapshots/` were
+//! looked at.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::base::{SnapshotId, UnixTime};
+use crate::view::error::{Error, Result};
+use crate::view::tree::Tree;
+
+/// No view has this number or a greater one: the rest of an inode's bits are its rank.
+const NUMBERS_MAX: u64 = 1 << 24;
+
+/// What a view shows.
+#[derive(Debug)]
+pub(super) enum View {
+    /// Every source at an instant.
+    Instant(UnixTime),
+    /// Every snapshot of a source.
+    Source(String),
+    /// A snapshot, in the view of that number.
+    Snapshot { tree: Arc<Tree>, within: u64 },
+}
+
+/// A view that has a number.
+#[derive(Debug)]
+pub(super) struct Viewed {
+    pub(super) number: u64,
+    /// What the index knows it by.
+    pub(super) key: String,
+    /// Where in the mount it is, for people.
+    pub(super) path: String,
+    pub(super) view: View,
+}
+
+/// The views that were looked at.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    by_number: HashMap<u64, Arc<Viewed>>,
+    by_key: HashMap<String, u64>,
+    trees: HashMap<SnapshotId, Arc<Tree>>,
+    greatest: u64,
+}
+
+impl Views {
+    pub(super) fn numbered(&self, number: u64) -> Option<Arc<Viewed>> {
+        self.by_number.get(&number).cloned()
+    }
+
+    pub(super) fn of(&self, key: &str) -> Option<Arc<Viewed>> {
+        self.numbered(*self.by_key.get(key)?)
+    }
+
+    /// The tree of a snapshot, if some view shows it.
+    pub(super) fn tree(&self, snapshot: &SnapshotId) -> Option<Arc<Tree>> {
+        self.trees.get(snapshot).cloned()
+    }
+
+    /// The smallest number that is certainly free here.
+    pub(super) fn least(&self) -> u64 {
+        self.greatest + 1
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Viewed>> {
+        self.by_number.values().cloned().collect()
+    }
+
+    /// Gives a view the number wished for if that is free, and else the next.
+    pub(super) fn enter(
+        &mut self,
+        key: String,
+        path: String,
+        wish: u64,
+        view: View,
+    ) -> Result<Arc<Viewed>> {
+        if let Some(known) = self.of(&key) {
+            return Ok(known);
+        }
+        let usable = (1..NUMBERS_MAX).contains(&wish) && !self.by_number.contains_key(&wish);
+        let number = if usable { wish } else { self.least() };
+        if number >= NUMBERS_MAX {
+            return Err(Error::NumbersUsedUp { name: path });
+        }
+        self.greatest = self.greatest.max(number);
+        if let View::Snapshot { tree, .. } = &view {
+            self.trees.insert(tree.info().snapshot.id, Arc::clone(tree));
+        }
+        self.by_key.insert(key.clone(), number);
+        let viewed = Arc::new(Viewed { number, key, path, view });
+        self.by_number.insert(number, Arc::clone(&viewed));
+        Ok(viewed)
+    }
+}

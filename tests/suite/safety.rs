@@ -1,0 +1,353 @@
+//! What goes wrong costs no more than it must, and is named.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use asof::base::{Kind, Progress, SnapshotId, UnixTime};
+use asof::codec::hash::sha256;
+use asof::format::fact::{Fact, Forget};
+use asof::format::names;
+use asof::format::record::{Body, Header, Record};
+use asof::ops::restore::RestoreOptions;
+use asof::repo::keys::Credential;
+use asof::repo::{self, keyring};
+use asof::store::fault::{FaultStore, Moment};
+use asof::store::{Call, MemoryStore, Store};
+
+use crate::fixture::{PASSPHRASE, TestRepo, backup_into, create, differences, recording};
+
+fn tree(files: u32) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..files {
+        let sub = dir.path().join(format!("d{}", n % 5));
+        fs::create_dir_all(&sub).unwrap();
+        let noise: Vec<u8> = (0..2000_u32)
+            .flat_map(|i| sha256(&[n.to_le_bytes(), i.to_le_bytes()].concat()))
+            .collect();
+        fs::write(sub.join(format!("f{n}")), noise).unwrap();
+    }
+    dir
+}
+
+fn restores_to(repo: &TestRepo, selector: &str, tree: &Path) {
+    let out = tempfile::tempdir().unwrap();
+    repo.restore(selector, out.path());
+    assert_eq!(differences(tree, out.path()), "");
+}
+
+/// Whatever store call a backup dies at, before or after its effect: the repository
+/// stays readable, and the next backup finishes.
+#[test]
+fn a_backup_that_dies_at_any_store_call_leaves_a_usable_repository() {
+    let dir = tree(20);
+    for moment in [Moment::Before, Moment::After] {
+        let mut died = 0;
+        for k in 0..12 {
+            let memory = MemoryStore::new();
+            let faults = FaultStore::new(Arc::new(memory.clone()));
+            let repo = create(Arc::new(memory.clone()), true);
+            let first = tempfile::tempdir().unwrap();
+            fs::write(first.path().join("a"), "kept").unwrap();
+            repo.backup("first", first.path());
+            let dying =
+                TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+            let open = dying.open();
+            faults.forget_made();
+            faults.die_at(k, moment);
+            let outcome = backup_into(&open, "s", &[dir.path()], &Progress::silent().into());
+            died += u32::from(outcome.is_err());
+            faults.heal();
+            drop(open);
+            restores_to(&repo, "first", first.path());
+            dying.backup("s", dir.path());
+            restores_to(&dying, "s", dir.path());
+            restores_to(&repo, "s", dir.path());
+        }
+        assert!(died > 2, "{died}");
+    }
+}
+
+/// What was published before an interruption is not uploaded again.
+#[test]
+fn an_interrupted_backup_is_not_uploaded_again() {
+    let memory = MemoryStore::new();
+    let repo = create(Arc::new(memory.clone()), true);
+    let dir = tempfile::tempdir().unwrap();
+    // Enough for a record in the middle: more than eight packs of 16 MiB.
+    for n in 0..12_u32 {
+        let mut state = u64::from(n) + 1;
+        let noise: Vec<u8> = (0..(16 << 20) / 8)
+            .flat_map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()
+            })
+            .collect();
+        fs::write(dir.path().join(format!("f{n:02}")), noise).unwrap();
+    }
+    let faults = FaultStore::new(Arc::new(memory.clone()));
+    let dying = TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+    let open = dying.open();
+    faults.forget_made();
+    faults.die_at(11, Moment::Before);
+    backup_into(&open, "s", &[dir.path()], &Progress::silent().into()).unwrap_err();
+    drop(open);
+    faults.heal();
+    let published = memory.keys().iter().filter(|key| key.starts_with("log/")).count();
+    assert_eq!(published, 1, "a record was published before the end");
+    let report = dying.backup("s", dir.path());
+    let total: u64 = 12 * (16 << 20);
+    assert!(report.written.bytes_new < total - 6 * (16 << 20), "{:?}", report.written);
+    restores_to(&repo, "s", dir.path());
+}
+
+#[test]
+fn two_machines_back_up_at_once_and_a_third_sees_both() {
+    let memory = MemoryStore::new();
+    let one = create(Arc::new(memory.clone()), true);
+    let two = TestRepo::from_elsewhere(Arc::new(memory.clone()));
+    let (a, b) = (tree(30), tree(40));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| one.backup("a", a.path()));
+            scope.spawn(|| two.backup("b", b.path()));
+        }
+    });
+    let third = TestRepo::from_elsewhere(Arc::new(memory));
+    assert_eq!(third.library().snapshots().unwrap().len(), 4);
+    restores_to(&third, "a", a.path());
+    restores_to(&third, "b", b.path());
+}
+
+#[test]
+fn two_runs_of_one_source_at_once_both_stand() {
+    let repo = create(Arc::new(MemoryStore::new()), true);
+    let dir = tree(30);
+    let opened = [repo.open(), repo.open()];
+    std::thread::scope(|scope| {
+        for open in &opened {
+            scope.spawn(|| {
+                backup_into(open, "s", &[dir.path()], &Progress::silent().into()).unwrap()
+            });
+        }
+    });
+    let snapshots = repo.library().snapshots().unwrap();
+    assert_eq!(snapshots.len(), 2);
+    for info in snapshots {
+        restores_to(&repo, &format!("id:{}", info.snapshot.id), dir.path());
+    }
+    repo.backup("s", dir.path());
+    restores_to(&repo, "s", dir.path());
+}
+
+/// Each kind of object, damaged in each way: the damage is named, and what it does
+/// not touch still reads.
+#[test]
+fn a_damaged_pack_is_named_and_the_rest_restores() {
+    for encrypted in [true, false] {
+        let memory = MemoryStore::new();
+        let repo = create(Arc::new(memory.clone()), encrypted);
+        let (one, two) = (tree(3), tempfile::tempdir().unwrap());
+        fs::write(two.path().join("other"), vec![7; 100_000]).unwrap();
+        repo.backup("two", two.path());
+        let before = memory.keys();
+        repo.backup("one", one.path());
+        let data = memory
+            .keys()
+            .into_iter()
+            .filter(|key| key.starts_with("packs/") && !before.contains(key))
+            .max_by_key(|key| memory.get(key, u64::MAX).unwrap().len())
+            .unwrap();
+        type Damage = fn(&mut Vec<u8>);
+        let damages: [(&str, Damage); 4] = [
+            ("flipped", |bytes| bytes[5000] ^= 1),
+            ("cut", |bytes| bytes.truncate(3000)),
+            ("emptied", Vec::clear),
+            ("swapped", |bytes| bytes.reverse()),
+        ];
+        for (how, damage) in damages {
+            let good = memory.get(&data, u64::MAX).unwrap();
+            assert!(memory.corrupt(&data, damage));
+            let out = tempfile::tempdir().unwrap();
+            let options =
+                RestoreOptions { target: out.path().to_owned(), ..RestoreOptions::default() };
+            // A machine without cache, which would serve what is lost.
+            let fresh = TestRepo::from_elsewhere(Arc::new(memory.clone()));
+            let (report, problems) = fresh.try_restore("one", &options);
+            assert!(report.errors > 0, "{how}");
+            let pack = data.rsplit('/').next().unwrap();
+            assert!(problems.iter().any(|p| p.contains(pack)), "{how}: {problems:?}");
+            restores_to(&repo, "two", two.path());
+            assert!(memory.corrupt(&data, |bytes| *bytes = good.to_vec()));
+            restores_to(&repo, "one", one.path());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_record_is_named_and_the_others_stand() {
+    let memory = MemoryStore::new();
+    let repo = create(Arc::new(memory.clone()), true);
+    let dir = tree(3);
+    repo.backup("one", dir.path());
+    let before = memory.keys();
+    repo.backup("two", dir.path());
+    let record = memory.keys().into_iter().find(|k| k.starts_with("log/") && !before.contains(k));
+    let record = record.unwrap();
+    for damage in
+        [|b: &mut Vec<u8>| b[40] ^= 1, |b: &mut Vec<u8>| b.truncate(9)] as [fn(&mut Vec<u8>); 2]
+    {
+        let good = memory.get(&record, u64::MAX).unwrap();
+        memory.corrupt(&record, damage);
+        let other = TestRepo::from_elsewhere(Arc::new(memory.clone()));
+        let open = other.open_with(Credential::Passphrase(PASSPHRASE.to_vec().into())).unwrap();
+        let report = open.sync(true).unwrap();
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert_eq!(report.problems[0].0, record);
+        assert_eq!(open.snapshots().unwrap().len(), 1);
+        restores_to(&other, "one", dir.path());
+        // Mended in the store, it is read after all.
+        memory.corrupt(&record, |bytes| *bytes = good.to_vec());
+        assert_eq!(open.sync(true).unwrap().problems, []);
+        assert_eq!(open.snapshots().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_damaged_description_or_key_stops_everything_and_is_named() {
+    let memory = MemoryStore::new();
+    let repo = create(Arc::new(memory.clone()), true);
+    let key = memory.keys().into_iter().find(|k| k.starts_with("keys/")).unwrap();
+    for name in [names::CONFIG.to_owned(), key] {
+        let good = memory.get(&name, u64::MAX).unwrap();
+        for at in [10, good.len() / 2] {
+            memory.corrupt(&name, |bytes| bytes[at] ^= 1);
+            let error = repo.open_with(Credential::Passphrase(PASSPHRASE.to_vec().into()));
+            let error = error.err().unwrap();
+            assert_eq!(error.kind(), Kind::Damaged, "{error}");
+            assert!(error.to_string().contains(&name), "{error}");
+            memory.corrupt(&name, |bytes| *bytes = good.to_vec());
+        }
+    }
+    assert!(repo.open_with(Credential::Passphrase(PASSPHRASE.to_vec().into())).is_ok());
+    let wrong = repo.open_with(Credential::Passphrase(b"wrong".to_vec().into())).err().unwrap();
+    assert_eq!(wrong.kind(), Kind::WrongKey);
+    memory.delete(names::CONFIG).unwrap();
+    let gone = repo.open_with(Credential::None).err().unwrap();
+    assert_eq!(gone.kind(), Kind::NoRepository);
+}
+
+/// Another repository under the same name is not taken for the one that was there.
+#[test]
+fn a_swapped_repository_is_refused() {
+    let memory = MemoryStore::new();
+    let repo = create(Arc::new(memory.clone()), false);
+    repo.open();
+    for name in memory.keys() {
+        memory.delete(&name).unwrap();
+    }
+    let other = create(Arc::new(memory), false);
+    let error = repo.open_with(Credential::None).err().unwrap();
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(other.open_with(Credential::None).is_ok(), "a machine that knew neither");
+}
+
+/// A writer's stolen key forgets nothing: the fact is ignored, and reported.
+#[test]
+fn a_fact_that_its_signer_may_not_publish_is_ignored_and_reported() {
+    let memory = MemoryStore::new();
+    let repo = create(Arc::new(memory.clone()), false);
+    let dir = tree(2);
+    let id: SnapshotId = repo.backup("s", dir.path()).snapshot.unwrap();
+    let open = repo.open();
+    let file = keyring::export_writer(&open, "thief", Some(vec!["t".into()]), true).unwrap();
+    let forget = Fact::Forget(Forget { snapshots: vec![id], reason: None }).encode(&[]);
+    let body = Body {
+        claimed: UnixTime::EPOCH,
+        certificate: Some(file.certificate_bytes.clone().into()),
+        facts: vec![forget.into()],
+    };
+    let plain = body.encode();
+    let header = Header {
+        repository: open.config().repository,
+        writer: file.key.id(),
+        chain: asof::base::ChainId([9; 16]),
+        number: 0,
+        previous: None,
+        body_len: plain.len() as u64,
+    };
+    let header_bytes = header.encode();
+    let raw = [&[0_u8], plain.as_slice()].concat();
+    let record = Record { header, header_bytes, envelope: Vec::new(), body: raw };
+    let bytes = record.issue(&file.key);
+    let hour = names::Hour::of(UnixTime::from(std::time::SystemTime::now()));
+    let name = names::record(hour, asof::base::RecordId(sha256(&bytes)));
+    memory.put_new(&name, bytes.into()).unwrap();
+    let report = open.sync(true).unwrap();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].1.contains("may not publish a forget"), "{report:?}");
+    assert_eq!(open.snapshots().unwrap().len(), 1);
+    // Nor does it speak for a source that its certificate does not name.
+    let thief = TestRepo::from_elsewhere(Arc::new(memory.clone()));
+    let writer = thief.open_with(Credential::Writer(Box::new(file))).unwrap();
+    backup_into(&writer, "s", &[dir.path()], &Progress::silent().into()).unwrap();
+    let report = open.sync(true).unwrap();
+    assert!(report.problems.iter().any(|p| p.1.contains("may not publish a snapshot")));
+    assert_eq!(open.snapshots().unwrap().len(), 1);
+}
+
+#[test]
+fn a_machine_that_only_writes_cannot_read() {
+    let memory = MemoryStore::new();
+    let repo = create(Arc::new(memory.clone()), true);
+    repo.backup("s", tree(2).path());
+    let file = keyring::export_writer(&repo.open(), "web", None, true).unwrap();
+    let writer = TestRepo::from_elsewhere(Arc::new(memory));
+    let open = writer.open_with(Credential::Writer(Box::new(file))).unwrap();
+    let reader = repo::Shelf::open(&open, &writer.local(), Default::default());
+    assert_eq!(reader.err().unwrap().kind(), Kind::Denied);
+    assert_eq!(open.sync(true).unwrap_err().kind(), Kind::Denied);
+    assert!(keyring::export_writer(&open, "x", None, true).is_err());
+}
+
+/// The index is a cache: gone or overwritten, it is made anew, and nothing wrong is
+/// shown meanwhile.
+#[test]
+fn a_lost_index_is_made_anew_under_a_running_reader() {
+    let repo = create(Arc::new(MemoryStore::new()), true);
+    let dir = tree(10);
+    repo.backup("s", dir.path());
+    let library = repo.library();
+    let lost = |name: &str| {
+        let root = fs::read_dir(repo.cache.path()).unwrap();
+        for entry in root.flatten().filter(|e| e.file_name().len() == 64) {
+            fs::remove_file(entry.path().join(name)).unwrap();
+        }
+    };
+    lost("index.sqlite");
+    assert!(library.refresh().unwrap());
+    assert_eq!(library.snapshots().unwrap().len(), 1);
+    restores_to(&repo, "s", dir.path());
+    repo.backup("s", dir.path());
+    assert!(library.refresh().unwrap());
+    assert_eq!(library.snapshots().unwrap().len(), 2);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named_and_the_rest_is_stored() {
+    let repo = create(Arc::new(MemoryStore::new()), true);
+    let dir = tree(4);
+    let gone = dir.path().join("d1/f1");
+    // A file that vanishes between the walk and the reading: the walk sees a name
+    // in a directory whose file another thread removes is not steerable here, so the
+    // file is on a device that always fails to read.
+    fs::remove_file(&gone).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &gone).unwrap();
+    let (progress, problems) = recording();
+    let report = backup_into(&repo.open(), "s", &[dir.path()], &progress).unwrap();
+    assert_eq!(report.counts.errors, problems.lock().unwrap().len() as u64);
+    assert!(report.snapshot.is_some());
+    let _ = Call::Put;
+}
