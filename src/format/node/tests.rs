@@ -83,11 +83,11 @@ fn every_kind_of_node_reads_back() {
 
 #[test]
 fn a_statement_is_for_one_repository() {
-    let key = crate::codec::sign::SigningKey::random();
-    let here = crate::base::RepositoryId([1; 32]);
+    let key = SigningKey::random();
+    let here = RepositoryId([1; 32]);
     let statement = Statement::issue(&key, here, None, b"fact");
     assert_eq!(statement.verify(here), Ok(()));
-    assert!(statement.verify(crate::base::RepositoryId([2; 32])).is_err());
+    assert!(statement.verify(RepositoryId([2; 32])).is_err());
     let other = Statement { fact: b"other".to_vec().into(), ..statement };
     assert!(other.verify(here).is_err());
 }
