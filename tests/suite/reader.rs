@@ -14,8 +14,10 @@ use asof::base::{Clock, Progress, Stop};
 use asof::codec::chunker::Sizes;
 use asof::codec::passphrase::Cost;
 use asof::format::config::Parameters;
+use asof::format::fact::{Fact, Forget};
 use asof::ops::backup::{BackupOptions, backup};
 use asof::repo::keys::Credential;
+use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::{InitOptions, LocalOptions, Repository, init, keyring};
 use asof::store::Store;
 use asof::store::local::LocalStore;
@@ -211,7 +213,8 @@ fn reads_back(encrypted: bool) {
     let credential = Credential::Writer(Box::new(file));
     let store = Arc::clone(fixture.repo.store());
     let writer = Repository::open(store, credential, &local, &Clock::system()).unwrap();
-    let second = fixture.backup(&Arc::new(writer), &tree);
+    let writer = Arc::new(writer);
+    let second = fixture.backup(&writer, &tree);
 
     let listed = fixture.must_read(&python, &["list", "store"]);
     let ids: Vec<_> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
@@ -227,6 +230,15 @@ fn reads_back(encrypted: bool) {
         assert!(String::from_utf8_lossy(&wrong.stderr).contains("passphrase"));
     }
     damaged(&fixture, &python, &changed);
+
+    // What the writer's certificate does not allow is told and changes nothing.
+    let forget = Forget { snapshots: vec![first.parse().unwrap()], reason: None };
+    let facts = vec![EncodedFact::of(&Fact::Forget(forget))];
+    Chain::default().publish(&writer, facts).unwrap();
+    let read = fixture.read(&python, &["list", "store"], PASSWORD);
+    assert_eq!(read.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&read.stderr).contains("may not publish"));
+    assert_eq!(String::from_utf8_lossy(&read.stdout), listed);
 }
 
 /// Where a byte changed is named, and what is still extracted is true. A chunk may be in
