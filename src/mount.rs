@@ -1,7 +1,7 @@
 //! The mount: the past as a file system that the kernel asks for.
 //!
-//! [`vfs`] answers as plain functions of numbers, [`fuse`] translates between
-//! them and the kernel's requests, [`session`] mounts and unmounts. Nothing here
+//! `vfs` answers as plain functions of numbers, `fuse` translates between
+//! them and the kernel's requests, `session` mounts and unmounts. Nothing here
 //! writes to the repository, and a mount takes no lock.
 
 mod ahead;

@@ -10,6 +10,8 @@ pub mod as_of;
 pub mod error;
 pub mod namespace;
 pub mod selector;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time_name;
 pub mod time_spec;
 pub mod tree;

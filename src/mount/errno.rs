@@ -38,8 +38,9 @@ fn of_kind(kind: Kind) -> Errno {
         | Kind::NoRepository
         | Kind::Future
         | Kind::Invalid
+        // EINTR would be tried again at once, for ever.
+        | Kind::Interrupted
         | Kind::Io => Errno::EIO,
         Kind::Full => Errno::ENOSPC,
-        Kind::Interrupted => Errno::EINTR,
     }
 }

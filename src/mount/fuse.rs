@@ -20,8 +20,10 @@
 //! - `CACHE_SYMLINKS`: a link of one number never changes its target. `latest` is a
 //!   name without any time of life, and each target has a number of its own.
 
+mod reply;
 mod rows;
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
     Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
@@ -38,12 +41,12 @@ use fuser::{
 };
 
 use crate::mount::counters::Counters;
-use crate::mount::errno;
 use crate::mount::pool::{Pool, Refusal, Refuse, guarded};
 use crate::mount::vfs::{Looked, Vfs};
 use crate::repo::Whence;
 use crate::view::error::{Error, Reach, Result};
 
+use self::reply::{Counted, Fail, fail, send_xattr};
 use self::rows::{absent, file_attr};
 
 /// Requests of the kernel's own accord (read-ahead) that may be open at a time.
@@ -65,11 +68,20 @@ pub(super) struct Fuse {
     xattrs: bool,
     no_open: bool,
     no_opendir: bool,
+    /// Nothing is ever sent: the other end sees that this is gone.
+    _alive: Sender<Infallible>,
 }
 
 impl Fuse {
-    pub(super) fn new(vfs: Arc<Vfs>, pool: Pool, enforce: bool, xattrs: bool) -> Fuse {
-        Fuse { vfs, pool, enforce, xattrs, no_open: false, no_opendir: false }
+    /// fuser drops it when the last event loop has ended, and `alive` with it.
+    pub(super) fn new(
+        vfs: Arc<Vfs>,
+        pool: Pool,
+        enforce: bool,
+        xattrs: bool,
+        alive: Sender<Infallible>,
+    ) -> Fuse {
+        Fuse { vfs, pool, enforce, xattrs, no_open: false, no_opendir: false, _alive: alive }
     }
 
     /// Answers from memory, or lets the pool answer.
@@ -85,9 +97,9 @@ impl Fuse {
             Ok(Ok(answer)) => send(reply, answer),
             Ok(Err(Error::WouldBlock)) => {
                 self.count(|c| &c.deferred, 1);
-                let (vfs, counted) = (Arc::clone(&self.vfs), Arc::clone(&self.vfs));
+                let vfs = Arc::clone(&self.vfs);
                 self.pool.run(
-                    Counted { reply, vfs: counted },
+                    self.counted(call, ino, reply),
                     move || (work(&vfs, Reach::Store), vfs),
                     move |counted, (answer, vfs)| match answer {
                         Ok(answer) => send(counted.reply, answer),
@@ -96,63 +108,16 @@ impl Fuse {
                 );
             }
             Ok(Err(error)) => fail(&self.vfs, call, ino, reply, &error),
-            Err(_) => Counted { reply, vfs: Arc::clone(&self.vfs) }.refuse(Refusal::Panicked),
+            Err(_) => self.counted(call, ino, reply).refuse(Refusal::Panicked),
         }
+    }
+
+    fn counted<R>(&self, call: &'static str, ino: INodeNo, reply: R) -> Counted<R> {
+        Counted { reply, vfs: Arc::clone(&self.vfs), call, ino }
     }
 
     fn count(&self, counter: impl Fn(&Counters) -> &AtomicU64, by: u64) {
         Counters::add(counter(self.vfs.counters()), by);
-    }
-}
-
-fn fail<R: Fail>(vfs: &Vfs, call: &'static str, ino: INodeNo, reply: R, error: &Error) {
-    vfs.failed(call, ino.0, error);
-    reply.fail(errno::of(error));
-}
-
-/// A reply that can be an error number.
-trait Fail: Send + 'static {
-    fn fail(self, errno: Errno);
-}
-
-macro_rules! fail {
-    ($($reply:ty),*) => {
-        $(impl Fail for $reply {
-            fn fail(self, errno: Errno) {
-                self.error(errno);
-            }
-        })*
-    };
-}
-
-fail!(ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyLseek, ReplyXattr);
-
-/// A reply whose refusal is counted.
-struct Counted<R> {
-    reply: R,
-    vfs: Arc<Vfs>,
-}
-
-impl<R: Fail> Refuse for Counted<R> {
-    fn refuse(self, why: Refusal) {
-        let counters = self.vfs.counters();
-        match why {
-            Refusal::Late => {
-                tracing::warn!("the repository did not answer in time; a request ends with EIO");
-                Counters::add(&counters.expired, 1);
-            }
-            Refusal::Panicked => Counters::add(&counters.panics, 1),
-        }
-        self.reply.fail(Errno::EIO);
-    }
-}
-
-/// Replies with a value of which the caller may have asked the size alone.
-fn send_xattr(reply: ReplyXattr, value: &[u8], size: u32) {
-    match u32::try_from(value.len()) {
-        Ok(length) if size == 0 => reply.size(length),
-        Ok(length) if length <= size => reply.data(value),
-        _ => reply.error(Errno::ERANGE),
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) struct Mounted {
 /// What is mounted at a path, if anything; the last if several lie over each other.
 pub(super) fn at(point: &Path) -> io::Result<Option<Mounted>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
-    let mut mounted = table.split(|b| *b == b'\n').filter_map(parse);
-    Ok(mounted.rfind(|mounted| mounted.point == point))
+    let mut mounted = table.split(|b| *b == b'\n').rev().filter_map(parse);
+    Ok(mounted.find(|mounted| mounted.point == point))
 }
 
 fn parse(line: &[u8]) -> Option<Mounted> {

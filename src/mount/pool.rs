@@ -206,6 +206,12 @@ mod tests {
 
     struct Told(Sender<&'static str>);
 
+    impl Told {
+        fn answer(self, (): ()) {
+            self.0.send("answered").unwrap();
+        }
+    }
+
     impl Refuse for Told {
         fn refuse(self, why: Refusal) {
             let _ = self.0.send(if why == Refusal::Late { "late" } else { "panicked" });
@@ -218,17 +224,17 @@ mod tests {
         let pool = Pool::new(2, Duration::from_millis(50)).unwrap();
         let (told, answers) = unbounded();
         let (release, stuck) = bounded::<()>(0);
-        let (ended, end) = unbounded();
+        let (ended, end) = unbounded::<()>();
         pool.run(
             Told(told.clone()),
             move || {
                 let _ = stuck.recv();
                 drop(ended);
             },
-            |told: Told, ()| drop(told.0.send("answered")),
+            Told::answer,
         );
         assert_eq!(answers.recv().unwrap(), "late");
-        pool.run(Told(told), || (), |told: Told, ()| drop(told.0.send("answered")));
+        pool.run(Told(told), || (), Told::answer);
         assert_eq!(answers.recv().unwrap(), "answered");
         drop(release);
         assert!(end.recv().is_err());
@@ -240,7 +246,7 @@ mod tests {
         let pool = Pool::new(1, Duration::from_secs(60)).unwrap();
         let (told, answers) = unbounded();
         pool.run(Told(told.clone()), || panic!("as planned"), |_: Told, ()| {});
-        pool.run(Told(told), || (), |told: Told, ()| drop(told.0.send("answered")));
+        pool.run(Told(told), || (), Told::answer);
         assert_eq!(answers.iter().collect::<Vec<_>>(), ["panicked", "answered"]);
     }
 }

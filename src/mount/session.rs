@@ -10,15 +10,19 @@
 //!
 //! **Unmounted even when busy.** The mount is detached: it is gone from the tree at
 //! once, and who is inside stays until the process ends. fuser's own handle fails
-//! when the mount is busy and cannot be used twice, so it is not used.
+//! when the mount is busy and cannot be used twice. Worse, when it is dropped it
+//! unmounts whatever is at the path by then: it looks first whether its own mount
+//! has ended, but its loops end before the kernel says so. So it is never dropped,
+//! which costs a descriptor for each mount of a process.
 
 mod point;
 mod refresh;
 
+use std::convert::Infallible;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -27,7 +31,7 @@ use fuser::{Config, MountOption, Session, SessionACL};
 use crate::base::{Clock, Kind, Stop};
 use crate::mount::counters::Counters;
 use crate::mount::fuse::Fuse;
-use crate::mount::mountinfo;
+use crate::mount::mountinfo::{self, Mounted};
 use crate::mount::pool::Pool;
 use crate::mount::vfs::{Owners, Vfs};
 use crate::repo::Library;
@@ -40,7 +44,7 @@ pub use self::point::unmount;
 const FILE_SYSTEM: &str = "fuse.asof";
 /// How often the wish to stop is looked at.
 const STOP_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a detached mount may take to end.
+/// How long to wait for a detached mount to end.
 const DETACH_TIME: Duration = Duration::from_secs(2);
 /// How far the kernel reads ahead as root. KiB.
 const READ_AHEAD_KIB: &str = "1024";
@@ -187,50 +191,49 @@ pub fn serve(
     let point_error = |source| MountError::Point { path: path.clone(), source };
     let vfs = file_system(library, &path, options)?;
     let pool = Pool::new(options.workers, options.deadline).map_err(point_error)?;
-    let fuse = Fuse::new(Arc::clone(&vfs), pool, options.allow_other, !options.no_xattrs);
+    let (alive, end) = bounded(0);
+    let fuse = Fuse::new(Arc::clone(&vfs), pool, options.allow_other, !options.no_xattrs, alive);
     let session = Session::new(fuse, &path, &config(options)).map_err(point_error)?;
     let session_error = |source| MountError::Session { path: path.clone(), source };
-    let session = session.spawn().map_err(session_error)?;
-    read_further_ahead(&path);
+    let session = ManuallyDrop::new(session.spawn().map_err(session_error)?);
+    let own = mountinfo::at(&path).map_err(session_error)?;
+    read_further_ahead(own.as_ref());
     let refresh = refresh::start(vfs, session.notifier(), options.refresh_interval);
     let refresh = refresh.map_err(session_error)?;
-
-    // Joins on a thread of its own, so that both ends can be waited for.
-    let (ended, end) = bounded(1);
-    thread::Builder::new()
-        .name("asof-session".to_owned())
-        .spawn(move || drop(ended.send(join(session))))
-        .map_err(session_error)?;
     ready();
-    let outcome = wait(&end, stop, &path);
+    let outcome = wait(&end, stop, &path, own.as_ref());
     drop(refresh);
-    outcome?.map_err(session_error)
+    outcome
 }
 
 /// Waits until the session ends by itself, or ends it.
 fn wait(
-    end: &Receiver<io::Result<()>>,
+    end: &Receiver<Infallible>,
     stop: &Stop,
     path: &Path,
-) -> Result<io::Result<()>, MountError> {
+    own: Option<&Mounted>,
+) -> Result<(), MountError> {
     while !stop.is_raised() {
-        match end.recv_timeout(STOP_INTERVAL) {
-            Ok(outcome) => return Ok(outcome),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Ok(Err(io::Error::other("the session's thread ended unexpectedly")));
+        if end.recv_timeout(STOP_INTERVAL) == Err(RecvTimeoutError::Disconnected) {
+            if !is_still(own, path) {
+                return Ok(());
             }
+            point::detach(path)?;
+            let source = io::Error::other("the connection to the kernel broke");
+            return Err(MountError::Session { path: path.to_owned(), source });
         }
     }
-    point::detach(path)?;
+    if is_still(own, path) {
+        point::detach(path)?;
+    }
     // Who is inside keeps the session alive, and does not keep us.
-    Ok(end.recv_timeout(DETACH_TIME).unwrap_or(Ok(())))
+    let _ = end.recv_timeout(DETACH_TIME);
+    Ok(())
 }
 
-/// Waits for the session's threads. Its handle on the mount, which would unmount
-/// whatever is at the path by then, has nothing left to do when they have ended.
-fn join(session: fuser::BackgroundSession) -> io::Result<()> {
-    session.join()
+/// Whether what is mounted at the path is our own and not somebody else's.
+fn is_still(own: Option<&Mounted>, path: &Path) -> bool {
+    matches!(mountinfo::at(path), Ok(Some(mounted)) if Some(&mounted) == own)
 }
 
 fn file_system(
@@ -277,18 +280,10 @@ fn config(options: &MountOptions) -> Config {
 
 /// The kernel reads 128 KiB ahead on FUSE, whatever it is told when it mounts. Only
 /// root may change that; nobody else misses more than speed.
-fn read_further_ahead(path: &Path) {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let set = mountinfo::at(path).and_then(|mounted| match mounted {
-        Some(mounted) => {
-            let file = format!("/sys/class/bdi/{}/read_ahead_kb", mounted.device);
-            std::fs::write(file, READ_AHEAD_KIB)
-        }
-        None => Ok(()),
-    });
-    if let Err(error) = set {
+fn read_further_ahead(own: Option<&Mounted>) {
+    let Some(own) = own.filter(|_| rustix::process::geteuid().is_root()) else { return };
+    let file = format!("/sys/class/bdi/{}/read_ahead_kb", own.device);
+    if let Err(error) = std::fs::write(file, READ_AHEAD_KIB) {
         tracing::debug!(%error, "the kernel's read-ahead stays as it is");
     }
 }

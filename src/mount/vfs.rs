@@ -259,6 +259,15 @@ impl Vfs {
             text = format!("{text}: {error}");
             cause = error.source();
         }
+        self.log(call, ino, text);
+    }
+
+    /// Logs that the repository did not answer a question in time.
+    pub(super) fn late(&self, call: &'static str, ino: u64) {
+        self.log(call, ino, "the repository did not answer in time".to_owned());
+    }
+
+    fn log(&self, call: &'static str, ino: u64, text: String) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.put((ino, text.clone()), ()).is_none() {
             drop(logged);

@@ -27,9 +27,11 @@
 //! one number never changes its target: what moves is which number the name has.
 //!
 //! `history/` and `changes/` will be further names in the root and further kinds
-//! of [`View`].
+//! of view.
 
 mod attributes;
+mod enter;
+mod item;
 mod list;
 mod reports;
 mod state;
@@ -37,7 +39,7 @@ mod views;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::base::{Clock, UnixTime};
+use crate::base::Clock;
 use crate::format::fact::is_source_name;
 use crate::repo::Library;
 use crate::view::as_of::Head;
@@ -47,6 +49,7 @@ use crate::view::tree::{Found, Places, RANK_LIMIT, Tree};
 use crate::view::zone::Zone;
 
 pub use self::attributes::PREFIX;
+pub use self::item::{Item, Life, Looked};
 pub use self::list::{FIRST_POSITION, Row};
 pub use self::reports::Figures;
 pub use self::state::Changes;
@@ -70,95 +73,6 @@ const FIRST_REPORT: u64 = 5;
 const LINK_RANK: u64 = RANK_LIMIT + 1;
 /// The rank of the link that leads to a view from the root.
 const LATEST_RANK: u64 = RANK_LIMIT + 2;
-
-/// How long what was answered stays true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
-    /// For ever: it is part of a snapshot.
-    Forever,
-    /// Until snapshots far in the past come or go, which [`Changes`] will tell.
-    Settled,
-    /// Until the next snapshot, or the next of those that were taken already and
-    /// are not published yet.
-    Brief,
-    /// Not even until the next question.
-    Momentary,
-}
-
-/// A file, directory or link of the mount.
-#[derive(Debug, Clone)]
-pub enum Item {
-    /// A directory that asof made up.
-    Dir {
-        /// Its number.
-        ino: u64,
-        /// When what it shows was so.
-        mtime: UnixTime,
-        /// How long that stays the answer.
-        life: Life,
-    },
-    /// A link that asof made up.
-    Link {
-        /// Its number.
-        ino: u64,
-        /// Where it points.
-        target: String,
-        /// When what it points to was so.
-        mtime: UnixTime,
-    },
-    /// A file under `.asof/`.
-    Report {
-        /// Its number.
-        ino: u64,
-        /// What it says.
-        text: Arc<[u8]>,
-        /// When it said so.
-        mtime: UnixTime,
-    },
-    /// Something of a snapshot.
-    Entry {
-        /// Its number.
-        ino: u64,
-        /// How many names it has.
-        links: u64,
-        /// The snapshot.
-        tree: Arc<Tree>,
-        /// What it is.
-        found: Found,
-    },
-}
-
-impl Item {
-    /// Its number.
-    #[must_use]
-    pub fn ino(&self) -> u64 {
-        match self {
-            Item::Dir { ino, .. }
-            | Item::Link { ino, .. }
-            | Item::Report { ino, .. }
-            | Item::Entry { ino, .. } => *ino,
-        }
-    }
-}
-
-/// What a name came to.
-#[derive(Debug, Clone)]
-pub struct Looked {
-    /// What has that name, if anything.
-    pub item: Option<Item>,
-    /// How long the name has that meaning.
-    pub life: Life,
-}
-
-impl Looked {
-    fn at(item: Item, life: Life) -> Looked {
-        Looked { item: Some(item), life }
-    }
-
-    fn absent(life: Life) -> Looked {
-        Looked { item: None, life }
-    }
-}
 
 /// The directories of one mount. Shared by many threads.
 pub struct Namespace {
@@ -260,7 +174,7 @@ impl Namespace {
     pub fn item(&self, ino: u64, reach: Reach) -> Result<Item> {
         let unknown = Error::NoSuchNumber { number: ino };
         let (view, rank) = self.place(ino)?;
-        let Some(view) = view else { return self.fixed(ino).ok_or(unknown) };
+        let Some(view) = view else { return self.fixed(ino, reach)?.ok_or(unknown) };
         match (&view.view, rank) {
             (View::Instant(at), 0) => Ok(Item::Dir { ino, mtime: *at, life: Life::Forever }),
             (View::Instant(at), LINK_RANK) => {
@@ -327,9 +241,9 @@ impl Namespace {
         let state = self.state();
         match dir {
             ROOT => match name {
-                b"at" => Ok(self.fixed_named(AT, Life::Settled)),
-                b"snapshots" => Ok(self.fixed_named(SNAPSHOTS, Life::Settled)),
-                b".asof" => Ok(self.fixed_named(REPORTS, Life::Settled)),
+                b"at" => self.fixed_named(AT, Life::Settled, reach),
+                b"snapshots" => self.fixed_named(SNAPSHOTS, Life::Settled, reach),
+                b".asof" => self.fixed_named(REPORTS, Life::Settled, reach),
                 b"latest" => match state.timelines.instants().last() {
                     Some(at) => {
                         let view = self.instant(*at, reach)?;
@@ -349,7 +263,7 @@ impl Namespace {
             }
             REPORTS => match Report::named(name) {
                 Some(report) => {
-                    Ok(self.fixed_named(FIRST_REPORT + report.index(), Life::Momentary))
+                    self.fixed_named(FIRST_REPORT + report.index(), Life::Momentary, reach)
                 }
                 None => Ok(Looked::absent(Life::Settled)),
             },
@@ -397,121 +311,26 @@ impl Namespace {
         Ok(Looked::at(link, if moves { Life::Momentary } else { Life::Brief }))
     }
 
-    fn fixed_named(&self, ino: u64, life: Life) -> Looked {
-        Looked { item: self.fixed(ino), life }
+    fn fixed_named(&self, ino: u64, life: Life, reach: Reach) -> Result<Looked> {
+        Ok(Looked { item: self.fixed(ino, reach)?, life })
     }
 
-    fn fixed(&self, ino: u64) -> Option<Item> {
+    fn fixed(&self, ino: u64, reach: Reach) -> Result<Option<Item>> {
         let state = self.state();
         let newest = state.timelines.instants().last().copied().unwrap_or_default();
-        match ino {
-            ROOT | SNAPSHOTS => Some(Item::Dir { ino, mtime: newest, life: Life::Brief }),
+        let mtime = match ino {
+            ROOT | SNAPSHOTS => newest,
             // What is listed changes at midnight too, and the kernel looks at this.
-            AT => {
-                let mtime = newest.max(state::midnight(&self.zone, &self.clock));
-                Some(Item::Dir { ino, mtime, life: Life::Brief })
-            }
-            REPORTS => {
-                let mtime = self.reports.last_refresh();
-                Some(Item::Dir { ino, mtime, life: Life::Brief })
-            }
+            AT => newest.max(state::midnight(&self.zone, &self.clock)),
+            REPORTS => self.reports.last_refresh(),
             _ => {
-                let report = Report::numbered(ino.checked_sub(FIRST_REPORT)?)?;
-                let (text, mtime) = self.reports.text(report, self);
-                Some(Item::Report { ino, text, mtime })
-            }
-        }
-    }
-
-    /// How long what is shown at an instant stays so.
-    fn life(&self, state: &State, at: UnixTime) -> Life {
-        state.life(at, self.clock.now())
-    }
-
-    fn instant(&self, at: UnixTime, reach: Reach) -> Result<Arc<Viewed>> {
-        let key = format!("at/{}", instant_name(at));
-        self.enter(key.clone(), key, reach, || View::Instant(at))
-    }
-
-    fn source(&self, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
-        let key = format!("snapshots/{source}");
-        self.enter(key.clone(), key, reach, || View::Source(source.to_owned()))
-    }
-
-    /// The view that shows a snapshot within `at/<instant>` or `snapshots/<source>`.
-    fn snapshot(
-        &self,
-        state: &State,
-        head: &Head,
-        within: &Viewed,
-        reach: Reach,
-    ) -> Result<Arc<Viewed>> {
-        let gone = || Error::NoSuchNumber { number: number(within.number, 0) };
-        let info = Arc::clone(state.infos.get(&head.id).ok_or_else(gone)?);
-        let (key, path) = match &within.view {
-            View::Source(_) => {
-                let name = state.name_of(&head.source, &head.id).ok_or_else(gone)?.0;
-                (format!("{}/{}", within.key, head.id), format!("{}/{name}", within.path))
-            }
-            _ => {
-                let path = format!("{}/{}", within.path, head.source);
-                (format!("{path}/{}", head.id), path)
+                let report = ino.checked_sub(FIRST_REPORT).and_then(Report::numbered);
+                let Some(report) = report else { return Ok(None) };
+                let (text, mtime) = self.reports.text(report, self, reach)?;
+                return Ok(Some(Item::Report { ino, text, mtime }));
             }
         };
-        let tree = self.with_views(|views| views.tree(&head.id)).unwrap_or_else(|| {
-            Arc::new(Tree::new(Arc::clone(&self.library), info, Arc::clone(&self.places)))
-        });
-        self.enter(key, path, reach, || View::Snapshot { tree, within: within.number })
-    }
-
-    fn root_of(&self, state: &State, head: &Head, within: &Viewed, reach: Reach) -> Result<Item> {
-        let view = self.snapshot(state, head, within, reach)?;
-        match &view.view {
-            View::Snapshot { tree, .. } => entry(&view, tree, tree.root(), reach),
-            _ => Err(Error::NoSuchNumber { number: number(view.number, 0) }),
-        }
-    }
-
-    /// The view of that key, which is given a number if it has none.
-    fn enter(
-        &self,
-        key: String,
-        path: String,
-        reach: Reach,
-        view: impl FnOnce() -> View,
-    ) -> Result<Arc<Viewed>> {
-        if let Some(known) = self.with_views(|views| views.of(&key)) {
-            return Ok(known);
-        }
-        if reach == Reach::Memory {
-            return Err(Error::WouldBlock);
-        }
-        let least = self.with_views(|views| views.least());
-        // A number from elsewhere is only a wish: an index that cannot be read, or was
-        // thrown away meanwhile, must not stop the mount or give a number twice.
-        let wish = self.library.view_number(&key, least).unwrap_or_else(|error| {
-            tracing::warn!(view = key, %error, "the index keeps no number for this directory");
-            least
-        });
-        self.with_views(|views| views.enter(key, path, wish, view()))
-    }
-
-    /// The view and rank of a number; no view for the fixed ones.
-    fn place(&self, ino: u64) -> Result<(Option<Arc<Viewed>>, u64)> {
-        let (view, rank) = (ino >> RANK_BITS, ino & ((1 << RANK_BITS) - 1));
-        if view == 0 {
-            return Ok((None, rank));
-        }
-        let viewed = self.with_views(|views| views.numbered(view));
-        Ok((Some(viewed.ok_or(Error::NoSuchNumber { number: ino })?), rank))
-    }
-
-    fn state(&self) -> Arc<State> {
-        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn with_views<T>(&self, act: impl FnOnce(&mut Views) -> T) -> T {
-        act(&mut self.views.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(Some(Item::Dir { ino, mtime, life: Life::Brief }))
     }
 }
 

@@ -15,7 +15,7 @@
 //! a parent may promise more than there is. Every step therefore compares what was
 //! promised with what is there, and a tree that contradicts itself is an error of
 //! that directory and not a wrong file. Since what remains to be found shrinks at
-//! every step, and no directory's nodes are deeper than [`DEPTH_MAX`], every
+//! every step, and no directory's nodes are deeper than [`DEPTH_MAX`](crate::format::node::DEPTH_MAX), every
 //! descent ends.
 //!
 //! No question waits unless it may: each takes a [`Reach`], and with

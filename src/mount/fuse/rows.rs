@@ -13,7 +13,8 @@ use crate::mount::pool::{Refusal, Refuse, guarded};
 use crate::mount::vfs::{Attr, Entry, Row};
 use crate::view::error::{Error, Reach};
 
-use super::{Counted, Fail, Fuse, GENERATION, fail};
+use super::reply::{Fail, fail};
+use super::{Fuse, GENERATION};
 
 /// The most rows that a worker collects for a reply; a reply of 128 KiB holds about
 /// 800 with attributes.
@@ -70,7 +71,7 @@ impl Fuse {
             Ok(Err(_)) if any => reply.send(),
             Ok(Err(Error::WouldBlock)) => self.rows_from_pool(call, dir, after, reply),
             Ok(Err(error)) => fail(&self.vfs, call, dir, reply, &error),
-            Err(_) => Counted { reply, vfs: Arc::clone(&self.vfs) }.refuse(Refusal::Panicked),
+            Err(_) => self.counted(call, dir, reply).refuse(Refusal::Panicked),
         }
     }
 
@@ -85,7 +86,7 @@ impl Fuse {
             });
             (listed, rows, vfs)
         };
-        let counted = Counted { reply, vfs: Arc::clone(&self.vfs) };
+        let counted = self.counted(call, dir, reply);
         self.pool.run(counted, work, move |mut counted, (listed, rows, vfs)| match listed {
             Err(error) if rows.is_empty() => fail(&vfs, call, dir, counted.reply, &error),
             _ => {

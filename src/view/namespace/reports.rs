@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::base::UnixTime;
-use crate::view::error::Error;
+use crate::view::error::{Error, Reach, Result};
 use crate::view::time_name::instant_name;
 
 use super::Namespace;
@@ -91,29 +91,28 @@ impl Reports {
         self.freshness.lock().unwrap_or_else(PoisonError::into_inner).at
     }
 
-    /// What a report says, and since when.
-    pub(super) fn text(&self, report: Report, namespace: &Namespace) -> Text {
+    /// What a report says, and since when. Making a new one asks the library for its
+    /// figures, which an event loop must not wait for.
+    pub(super) fn text(&self, report: Report, namespace: &Namespace, reach: Reach) -> Result<Text> {
         let now = namespace.clock.now();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let [status, counters] = &mut *held;
-        let slot = match report {
-            Report::Status => status,
-            Report::Counters => counters,
-        };
-        match slot {
-            Some((text, made)) if *made <= now && now.since(*made) < HELD => {
-                (Arc::clone(text), *made)
-            }
-            _ => {
-                let value = match report {
-                    Report::Status => self.status(namespace, now),
-                    Report::Counters => self.counters(namespace),
-                };
-                let text: Arc<[u8]> = padded(&value).into();
-                *slot = Some((Arc::clone(&text), now));
-                (text, now)
-            }
+        let slot = usize::from(report == Report::Counters);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner)[slot].clone();
+        if let Some((text, made)) = held
+            && made <= now
+            && now.since(made) < HELD
+        {
+            return Ok((text, made));
         }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let value = match report {
+            Report::Status => self.status(namespace, now),
+            Report::Counters => self.counters(namespace),
+        };
+        let text: Text = (padded(&value).into(), now);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Some(text.clone());
+        Ok(text)
     }
 
     fn status(&self, namespace: &Namespace, now: UnixTime) -> Value {

@@ -174,7 +174,14 @@ impl Changes {
                         changes.entries.push((AT, instant_name(*at)));
                     }
                 }
-                View::Source(_) | View::Snapshot { .. } => {}
+                View::Snapshot { tree, within } => {
+                    let id = &tree.info().snapshot.id;
+                    let gone = before.infos.contains_key(id) && !after.infos.contains_key(id);
+                    if let Some((_, name)) = view.path.rsplit_once('/').filter(|_| gone) {
+                        changes.entries.push((number(*within, 0), name.to_owned()));
+                    }
+                }
+                View::Source(_) => {}
             }
         }
         changes

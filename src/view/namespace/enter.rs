@@ -1,0 +1,112 @@
+//! From what is to be shown to the view that shows it, and from numbers back.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::base::UnixTime;
+use crate::view::as_of::Head;
+use crate::view::error::{Error, Reach, Result};
+use crate::view::time_name::instant_name;
+use crate::view::tree::Tree;
+
+use super::state::State;
+use super::views::{View, Viewed, Views};
+use super::{Item, Life, Namespace, RANK_BITS, entry, number};
+
+impl Namespace {
+    /// How long what is shown at an instant stays so.
+    pub(super) fn life(&self, state: &State, at: UnixTime) -> Life {
+        state.life(at, self.clock.now())
+    }
+
+    pub(super) fn instant(&self, at: UnixTime, reach: Reach) -> Result<Arc<Viewed>> {
+        let key = format!("at/{}", instant_name(at));
+        self.enter(key.clone(), key, reach, || View::Instant(at))
+    }
+
+    pub(super) fn source(&self, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
+        let key = format!("snapshots/{source}");
+        self.enter(key.clone(), key, reach, || View::Source(source.to_owned()))
+    }
+
+    /// The view that shows a snapshot within `at/<instant>` or `snapshots/<source>`.
+    pub(super) fn snapshot(
+        &self,
+        state: &State,
+        head: &Head,
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Arc<Viewed>> {
+        let gone = || Error::NoSuchNumber { number: number(within.number, 0) };
+        let info = Arc::clone(state.infos.get(&head.id).ok_or_else(gone)?);
+        let (key, path) = match &within.view {
+            View::Source(_) => {
+                let name = state.name_of(&head.source, &head.id).ok_or_else(gone)?.0;
+                (format!("{}/{}", within.key, head.id), format!("{}/{name}", within.path))
+            }
+            _ => {
+                let path = format!("{}/{}", within.path, head.source);
+                (format!("{path}/{}", head.id), path)
+            }
+        };
+        let tree = self.with_views(|views| views.tree(&head.id)).unwrap_or_else(|| {
+            Arc::new(Tree::new(Arc::clone(&self.library), info, Arc::clone(&self.places)))
+        });
+        self.enter(key, path, reach, || View::Snapshot { tree, within: within.number })
+    }
+
+    pub(super) fn root_of(
+        &self,
+        state: &State,
+        head: &Head,
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Item> {
+        let view = self.snapshot(state, head, within, reach)?;
+        match &view.view {
+            View::Snapshot { tree, .. } => entry(&view, tree, tree.root(), reach),
+            _ => Err(Error::NoSuchNumber { number: number(view.number, 0) }),
+        }
+    }
+
+    /// The view of that key, which is given a number if it has none.
+    fn enter(
+        &self,
+        key: String,
+        path: String,
+        reach: Reach,
+        view: impl FnOnce() -> View,
+    ) -> Result<Arc<Viewed>> {
+        if let Some(known) = self.with_views(|views| views.of(&key)) {
+            return Ok(known);
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let least = self.with_views(|views| views.least());
+        // A number from elsewhere is only a wish: an index that cannot be read, or was
+        // thrown away meanwhile, must not stop the mount or give a number twice.
+        let wish = self.library.view_number(&key, least).unwrap_or_else(|error| {
+            tracing::warn!(view = key, %error, "the index keeps no number for this directory");
+            least
+        });
+        self.with_views(|views| views.enter(key, path, wish, view()))
+    }
+
+    /// The view and rank of a number; no view for the fixed ones.
+    pub(super) fn place(&self, ino: u64) -> Result<(Option<Arc<Viewed>>, u64)> {
+        let (view, rank) = (ino >> RANK_BITS, ino & ((1 << RANK_BITS) - 1));
+        if view == 0 {
+            return Ok((None, rank));
+        }
+        let viewed = self.with_views(|views| views.numbered(view));
+        Ok((Some(viewed.ok_or(Error::NoSuchNumber { number: ino })?), rank))
+    }
+
+    pub(super) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn with_views<T>(&self, act: impl FnOnce(&mut Views) -> T) -> T {
+        act(&mut self.views.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
