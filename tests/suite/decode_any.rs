@@ -70,9 +70,12 @@ static ALLOCATOR: Counting = Counting;
 const GROWTH_MAX: usize = 64;
 const ALWAYS_MAX: usize = 64 << 10;
 
+/// A decoder and what it decodes.
+type Decoder = (&'static str, fn(&[u8]));
+
 /// Puts bytes into every decoder and watches the memory that they take.
 fn decode_all(bytes: &[u8]) {
-    let decoders: [(&str, fn(&[u8])); 20] = [
+    let decoders: [Decoder; 20] = [
         ("asof.json", |b| drop(Config::decode(b))),
         ("key file", |b| drop(KeyFile::parse(b))),
         ("key file by name", |b| drop(KeyFile::decode(KeyId(sha256(b)), b))),
