@@ -37,7 +37,7 @@ impl<'t> Walk<'t> {
         Walk { tree, recursive, single, open: Vec::new(), enter, path: Vec::new() }
     }
 
-    fn step(&mut self) -> std::result::Result<Option<Listed>, (Vec<u8>, Error)> {
+    fn step(&mut self) -> Result<Option<Listed>, (Vec<u8>, Error)> {
         if let Some(found) = self.single.take() {
             return Ok(Some(Listed { path: Vec::new(), found }));
         }
