@@ -287,8 +287,7 @@ fn connect(path: &Path, existing: bool) -> rusqlite::Result<Connection> {
     // Losing the last transactions in a power cut costs a sync, never correctness.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "cache_size", -4096)?;
-    connection.pragma_update(None, "mmap_size", 256_i64 << 20)?;
+    connection.pragma_update(None, "cache_size", -2048)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

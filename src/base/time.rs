@@ -8,11 +8,11 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use minicbor::{Decode, Encode};
+use minicbor::Encode;
 
 /// Seconds and nanoseconds since 1970-01-01T00:00:00Z; before it, seconds are
 /// negative and nanoseconds still count forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode)]
 #[cbor(array)]
 pub struct UnixTime {
     /// Whole seconds, rounded towards the past.
@@ -89,6 +89,22 @@ impl UnixTime {
     pub fn to_timestamp(self) -> Option<jiff::Timestamp> {
         let nanos = i32::try_from(self.nanos).ok()?;
         jiff::Timestamp::new(self.seconds, nanos).ok()
+    }
+}
+
+/// Refuses a second of more than 10^9 nanoseconds, so that no arithmetic can overflow.
+impl<'b, C> minicbor::Decode<'b, C> for UnixTime {
+    fn decode(
+        d: &mut minicbor::Decoder<'b>,
+        ctx: &mut C,
+    ) -> Result<UnixTime, minicbor::decode::Error> {
+        let at = d.position();
+        let (seconds, nanos): (i64, u32) = d.decode_with(ctx)?;
+        if nanos >= 1_000_000_000 {
+            let why = "a time has too many nanoseconds";
+            return Err(minicbor::decode::Error::message(why).at(at));
+        }
+        Ok(UnixTime { seconds, nanos })
     }
 }
 

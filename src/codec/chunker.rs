@@ -26,13 +26,15 @@ impl Sizes {
     pub const DEFAULT: Sizes =
         Sizes { min: 256 * 1024, average: 1024 * 1024, max: 4 * 1024 * 1024 };
 
-    /// Whether the chunker can work with these, and a reader hold them.
+    /// Whether the chunker can work with these, and a reader hold them. It takes two
+    /// bytes at a time and has masks for averages up to 8 MiB.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        64 <= self.min
+        [self.min, self.average, self.max].iter().all(|size| size.is_multiple_of(2))
+            && 64 <= self.min
             && self.min < self.average
             && self.average < self.max
-            && (256..=16 << 20).contains(&self.average)
+            && (256..=8 << 20).contains(&self.average)
             && self.max <= 64 << 20
     }
 }
@@ -133,6 +135,27 @@ mod tests {
         }
         let average = bytes.len() / ends.len();
         assert!((3000..6000).contains(&average), "average {average}");
+    }
+
+    /// What is sound never panics, at its bounds least of all.
+    #[test]
+    fn sizes_at_their_bounds() {
+        let sizes = |min, average, max| Sizes { min, average, max };
+        for sound in [sizes(64, 256, 258), sizes(64, 8 << 20, 64 << 20), Sizes::DEFAULT] {
+            assert!(sound.is_sound(), "{sound:?}");
+            let chunker = Chunker::new(sound, &IdKey::secret(&[1; 32]));
+            assert!(chunker.cut(&noise(1000)) > 0);
+        }
+        for unsound in [
+            sizes(65, 256, 512),
+            sizes(64, 257, 512),
+            sizes(64, 256, 513),
+            sizes(64, 16 << 20, 64 << 20),
+            sizes(64, 256, 256),
+            sizes(64, 254, 256),
+        ] {
+            assert!(!unsound.is_sound(), "{unsound:?}");
+        }
     }
 
     #[test]

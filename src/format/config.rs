@@ -18,6 +18,13 @@ use crate::format::{FormatError, VERSION};
 /// The object is never larger. Bytes.
 pub const CONFIG_BYTES_MAX: u64 = 64 << 10;
 
+/// The most that [`Parameters::pack_bytes`] can say.
+const PACK_BYTES_MAX: u64 = 128 << 20;
+/// A hundred years.
+const GRACE_SECONDS_MAX: u64 = 36_525 * 24 * 3600;
+/// A week.
+const SKEW_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
 const WHAT: &str = "asof.json";
 const DOMAIN: &str = "asof config 0";
 
@@ -88,6 +95,17 @@ impl Default for Parameters {
     }
 }
 
+impl Parameters {
+    /// Whether a program can work with these.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.chunks.is_sound()
+            && self.pack_bytes <= PACK_BYTES_MAX
+            && self.grace_seconds <= GRACE_SECONDS_MAX
+            && self.skew_seconds <= SKEW_SECONDS_MAX
+    }
+}
+
 impl Config {
     /// The description of a new repository.
     #[must_use]
@@ -152,7 +170,7 @@ impl Config {
         if config.repository.0 != hash::sha256(config.owner.as_bytes()) {
             return Err(FormatError::malformed(WHAT, "its id is not that of its owner"));
         }
-        if !config.parameters.chunks.is_sound() || config.parameters.pack_bytes > 128 << 20 {
+        if !config.parameters.is_sound() {
             return Err(FormatError::malformed(WHAT, "its parameters are out of bounds"));
         }
         Config::check_flags("flag", &config.flags.read)?;
@@ -287,6 +305,22 @@ mod tests {
         assert!(Config::decode(&config.issue(&thief)).is_err());
         config.owner = thief.id();
         assert!(Config::decode(&config.issue(&thief)).is_err(), "its id is another's");
+    }
+
+    #[test]
+    fn parameters_out_of_bounds_are_refused() {
+        let owner = SigningKey::random();
+        let at = UnixTime::new(1_800_000_000, 0);
+        let good = Parameters::default();
+        for bad in [
+            Parameters { skew_seconds: u64::MAX, ..good.clone() },
+            Parameters { grace_seconds: u64::MAX, ..good.clone() },
+            Parameters { pack_bytes: u64::MAX, ..good.clone() },
+            Parameters { chunks: Sizes { max: 1 << 30, ..Sizes::DEFAULT }, ..good },
+        ] {
+            let bytes = Config::new(owner.id(), None, bad, at).issue(&owner);
+            assert_eq!(Config::decode(&bytes).unwrap_err().kind(), Kind::Damaged);
+        }
     }
 
     #[test]

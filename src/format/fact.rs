@@ -8,7 +8,9 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, UnixTime, WriterId};
+use crate::base::{
+    ChainId, ChunkId, PackId, RecordId, SnapshotId, UnixTime, WriterId, check_source_name,
+};
 use crate::format::item::{self, Item};
 use crate::format::node::{Entry, LinkGroup, LinkId, Owner, check_entry};
 use crate::format::pack::PackFact;
@@ -337,12 +339,10 @@ fn check_snapshot(snapshot: &Snapshot, refs: usize) -> Result<(), FormatError> {
     check_entry(&snapshot.root, snapshot.owners.len(), refs)
 }
 
-/// Whether a source can have that name: it matches `[A-Za-z0-9._-]+`, is not `.`
-/// or `..`, and fits a file name.
+/// Whether a source can have that name, see [`crate::base::source_name`].
 #[must_use]
 pub fn is_source_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && name.bytes().all(plain)
+    check_source_name(name).is_ok()
 }
 
 /// Who published a fact.

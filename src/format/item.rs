@@ -40,8 +40,15 @@ impl<'a> Item<'a> {
         let mut body = None;
         let fields = decoder.map().map_err(malformed)?;
         let fields = fields.ok_or_else(|| FormatError::malformed(what, "indefinite length"))?;
+        let mut before = None;
         for _ in 0..fields {
-            match decoder.u64().map_err(malformed)? {
+            let key = decoder.u64().map_err(malformed)?;
+            // Two readings of one item would be two opinions on what it needs.
+            if before.is_some_and(|before| before >= key) {
+                return Err(FormatError::malformed(what, "its keys are not in order"));
+            }
+            before = Some(key);
+            match key {
                 0 => refs = Some(decoder.bytes().map_err(malformed)?),
                 1 => kind = Some(decoder.u64().map_err(malformed)?),
                 2 => {
@@ -143,6 +150,8 @@ mod tests {
             ("a claimed length", &[0xa3, 0, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
             ("endless map", &[0xbf, 0xff]),
             ("deep", &deep),
+            ("references twice", &[0xa4, 0, 0x40, 0, 0x40, 1, 1, 2, 0]),
+            ("out of order", &[0xa3, 1, 1, 0, 0x40, 2, 0]),
         ] {
             assert!(Item::decode("fact", bytes).is_err(), "{name}");
         }

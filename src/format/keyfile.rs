@@ -25,6 +25,7 @@ use crate::format::{FormatError, VERSION, decode_whole, encode};
 pub const KEY_BYTES_MAX: u64 = 64 << 10;
 
 const WHAT: &str = "key file";
+const KDF: &str = "argon2id";
 
 /// What the holder of a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +112,7 @@ impl KeyFile {
             role: if secrets.owner.is_some() { Role::Owner } else { Role::Reader },
             label: label.to_owned(),
             created: created.to_string(),
-            kdf: Kdf { name: "argon2id".into(), salt: hex::encode(salt), cost },
+            kdf: Kdf { name: KDF.into(), salt: hex::encode(salt), cost },
             sealed: String::new(),
         };
         let mut sealed = encode(&SecretsWire {
@@ -181,7 +182,17 @@ impl KeyFile {
                 found: version.to_string(),
                 known: VERSION.to_string(),
             }),
-            _ => serde_json::from_value(value).map_err(malformed),
+            _ => {
+                let file: KeyFile = serde_json::from_value(value).map_err(malformed)?;
+                if file.kdf.name == KDF {
+                    return Ok(file);
+                }
+                Err(FormatError::Future {
+                    what: "key derivation",
+                    found: file.kdf.name,
+                    known: KDF.to_owned(),
+                })
+            }
         }
     }
 
@@ -239,6 +250,8 @@ mod tests {
         let mut later = serde_json::to_value(&file).unwrap();
         later["asof-key"] = 99.into();
         let later = serde_json::to_vec(&later).unwrap();
+        let other = KeyFile { kdf: Kdf { name: "scrypt".into(), ..file.kdf.clone() }, ..file };
+        assert_eq!(KeyFile::parse(&other.encode()).unwrap_err().kind(), crate::base::Kind::Future);
         assert_eq!(KeyFile::parse(&later).unwrap_err().kind(), crate::base::Kind::Future);
     }
 }

@@ -14,10 +14,14 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::base::{ChunkId, UnixTime};
+use crate::base::{ChunkId, RepositoryId, UnixTime};
+use crate::codec::sign::{self, SigningKey};
 use crate::format::extents::{self, Content, Extent, ExtentChild};
 use crate::format::item::{self, Item};
 use crate::format::{FormatError, decode_whole, encode};
+
+/// The domain of a statement's signature.
+const STATEMENT_DOMAIN: &str = "asof statement 0";
 
 /// A leaf has at most this many entries.
 pub const LEAF_ENTRIES_MAX: usize = 2048;
@@ -267,9 +271,44 @@ pub struct Statement {
     /// The fact, an item.
     #[n(2)]
     pub fact: ByteVec,
-    /// The signature over it.
+    /// The signature over the repository's id and the fact.
     #[n(3)]
     pub signature: ByteVec,
+}
+
+impl Statement {
+    /// Signs a snapshot's fact.
+    #[must_use]
+    pub fn issue(
+        key: &SigningKey,
+        repository: RepositoryId,
+        certificate: Option<Vec<u8>>,
+        fact: &[u8],
+    ) -> Statement {
+        let signature = key.sign(STATEMENT_DOMAIN, &stated(repository, fact));
+        Statement {
+            writer: key.id(),
+            certificate: certificate.map(Into::into),
+            fact: fact.to_vec().into(),
+            signature: signature.to_vec().into(),
+        }
+    }
+
+    /// Checks that its writer signed it for `repository`. Whether the writer may
+    /// is for its certificate to say.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Malformed`] if not.
+    pub fn verify(&self, repository: RepositoryId) -> Result<(), FormatError> {
+        let message = stated(repository, &self.fact);
+        sign::verify(self.writer, STATEMENT_DOMAIN, &message, &self.signature)
+            .map_err(|_| FormatError::malformed("statement", "its signature is not by its writer"))
+    }
+}
+
+fn stated(repository: RepositoryId, fact: &[u8]) -> Vec<u8> {
+    [repository.as_bytes(), fact].concat()
 }
 
 /// A fact that a checkpoint carries on, with where it came from.
@@ -439,6 +478,18 @@ pub(crate) fn check_entry(entry: &Entry, owners: usize, refs: usize) -> Result<(
     if (entry.kind == FileKind::Symlink) != entry.target.is_some() {
         return wrong("a symbolic link, and nothing else, has a target");
     }
+    if entry.target.as_ref().is_some_and(|t| t.is_empty() || t.contains(&0)) {
+        return wrong("its target is empty or has a NUL");
+    }
+    if matches!(entry.kind, FileKind::CharDevice | FileKind::BlockDevice) != entry.device.is_some()
+    {
+        return wrong("a device, and nothing else, has device numbers");
+    }
+    if entry.xattrs.iter().any(|x| x.name.is_empty() || x.name.contains(&0))
+        || !entry.xattrs.windows(2).all(|pair| pair[0].name.as_slice() < pair[1].name.as_slice())
+    {
+        return wrong("its extended attributes are not in order or have no names");
+    }
     if let Some(subtree) = entry.subtree
         && (subtree.node as usize >= refs || subtree.entries >= 1 << 40)
     {
@@ -471,7 +522,8 @@ fn check_inner(children: &[Child], refs: usize) -> Result<(), FormatError> {
     let mut before: Option<&[u8]> = None;
     let mut total: u64 = 0;
     for child in children {
-        let sound = child.direct > 0 && child.direct <= child.entries;
+        let sound =
+            child.direct > 0 && child.direct <= child.entries && is_sound_name(&child.first);
         total = total.saturating_add(child.entries);
         if !sound || child.node as usize >= refs || total >= 1 << 40 {
             return Err(wrong("a child of an inner node is out of bounds"));

@@ -45,6 +45,8 @@ pub const HEADER_BYTES: usize = 48;
 pub const FOOTER_BYTES: usize = 12;
 /// No pack is larger. Bytes.
 pub const PACK_BYTES_MAX: u64 = 256 << 20;
+/// No pack has more frames.
+pub const FRAMES_MAX: usize = 1 << 16;
 /// No frame holds more content. Bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 /// No envelope is longer. Bytes.
@@ -244,6 +246,9 @@ impl Directory {
         let frames = wire.sealed.len();
         if wire.plain.len() != frames || wire.codecs.len() != frames {
             return Err(wrong("its columns of frames differ in length"));
+        }
+        if frames > FRAMES_MAX {
+            return Err(wrong("it has too many frames"));
         }
         let mut directory = Directory::default();
         let (mut offset, mut start) = (wire.first, 0);

@@ -30,6 +30,12 @@ const WHAT: &str = "record";
 pub const RECORD_BYTES_MAX: u64 = 128 << 20;
 /// No record's body unpacks to more. Bytes.
 pub const BODY_BYTES_MAX: u64 = 256 << 20;
+/// No record has more facts.
+pub const FACTS_MAX: u64 = 1 << 16;
+/// No header is longer. Bytes.
+const HEADER_BYTES_MAX: usize = 4 << 10;
+/// No envelope is longer. Bytes.
+const ENVELOPE_BYTES_MAX: usize = 64 << 10;
 
 /// What stands in a record before the seal.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -67,7 +73,22 @@ pub struct Body {
     pub certificate: Option<ByteVec>,
     /// The facts, each an item.
     #[n(2)]
+    #[cbor(decode_with = "decode_facts")]
     pub facts: Vec<ByteVec>,
+}
+
+/// Counts before it allocates: whoever can put an object under `log/` can have a
+/// body decoded, before it is known whether its writer has a certificate.
+fn decode_facts<C>(
+    decoder: &mut minicbor::Decoder<'_>,
+    _: &mut C,
+) -> Result<Vec<ByteVec>, minicbor::decode::Error> {
+    use minicbor::decode::Error;
+    let count = decoder.array()?.ok_or_else(|| Error::message("indefinite length"))?;
+    if count > FACTS_MAX {
+        return Err(Error::message("more facts than a record has"));
+    }
+    (0..count).map(|_| Ok(decoder.bytes()?.to_vec().into())).collect()
 }
 
 impl Body {
@@ -162,6 +183,14 @@ impl Record {
             });
         }
         let wire: Wire = decode_whole(WHAT, rest)?;
+        // One statement, one id: the array around it is not signed, so another
+        // spelling of it would be the same record under a second name.
+        if encode(&wire) != rest {
+            return Err(wrong("it is not encoded in the one way that it can be"));
+        }
+        if wire.header.len() > HEADER_BYTES_MAX || wire.envelope.len() > ENVELOPE_BYTES_MAX {
+            return Err(wrong("its header or envelope is too long"));
+        }
         let header: Header = decode_whole("record's header", &wire.header)?;
         let record = Record {
             header,
@@ -216,6 +245,40 @@ mod tests {
         let later_id = RecordId(sha256(&later));
         let error = Record::decode(later_id, &later, repository).unwrap_err();
         assert_eq!(error.kind(), crate::base::Kind::Future);
+    }
+
+    /// Without the writer's key nobody can make a second object that says the same.
+    #[test]
+    fn a_record_has_one_encoding() {
+        let key = SigningKey::random();
+        let repository = RepositoryId([1; 32]);
+        let header = Header {
+            repository,
+            writer: key.id(),
+            chain: ChainId([2; 16]),
+            number: 0,
+            previous: None,
+            body_len: 1,
+        };
+        let header_bytes = header.encode();
+        let record = Record { header, header_bytes, envelope: vec![], body: vec![0, 0xa0] };
+        let bytes = record.issue(&key);
+        assert_eq!(bytes[8], 0x84);
+        let longer = [&bytes[..8], &[0x98, 4], &bytes[9..]].concat();
+        let endless = [&bytes[..8], &[0x9f], &bytes[9..], &[0xff]].concat();
+        let more = [&bytes[..8], &[0x85], &bytes[9..], &[0]].concat();
+        for other in [longer, endless, more] {
+            let id = RecordId(sha256(&other));
+            assert!(Record::decode(id, &other, repository).is_err(), "{other:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_body_cannot_claim_millions_of_facts() {
+        let many = [&[0xa2, 0, 0x82, 0, 0, 2, 0x9a, 0, 1, 0, 1][..], &[0x40; 65537]].concat();
+        assert!(Body::decode(&many).unwrap_err().to_string().contains("more facts"));
+        let endless = [0xa2, 0, 0x82, 0, 0, 2, 0x9f, 0xff];
+        assert!(Body::decode(&endless).is_err());
     }
 
     #[test]

@@ -317,12 +317,8 @@ fn store_statement(
     lane: &mut Lane,
 ) -> Result<()> {
     let key = repo.keys().signing()?;
-    let statement = Statement {
-        writer: key.id(),
-        certificate: repo.keys().certificate.clone().map(Into::into),
-        signature: key.sign("asof statement 0", fact).to_vec().into(),
-        fact: fact.to_vec().into(),
-    };
+    let certificate = repo.keys().certificate.clone();
+    let statement = Statement::issue(key, repo.config().repository, certificate, fact);
     lane.node(Node::Statement(statement).encode(refs))?;
     Ok(())
 }

@@ -9,8 +9,8 @@ use crate::codec::sign::SigningKey;
 use crate::format::certificate::Certificate;
 use crate::format::config::Config;
 use crate::format::keyfile::{KEY_BYTES_MAX, KeyFile, Role, Secrets};
-use crate::format::names;
 use crate::format::writerfile::WriterFile;
+use crate::format::{FormatError, names};
 use crate::repo::keys::Keys;
 use crate::repo::{Error, Repository, Result};
 use crate::store::Store;
@@ -73,7 +73,15 @@ pub fn unlock(store: &dyn Store, config: &Config, passphrase: &[u8]) -> Result<K
                 continue;
             }
         };
+        // What a key file says is sealed in with it, so this pins the repository also
+        // for a reader, whose secrets do not tell who the owner is.
+        let foreign = file.repository != config.repository;
         match file.unwrap(passphrase) {
+            Ok(_) if foreign => {
+                let why = "it is not of the repository that the key which was unlocked is for";
+                let error = FormatError::malformed("asof.json", why);
+                return Err(Error::object(names::CONFIG)(error));
+            }
             Ok(secrets) => return Keys::from_secrets(config, secrets),
             Err(CodecError::Seal) => tried += 1,
             Err(error) => damaged = Some(Error::sealed(names::key(key.id))(error)),

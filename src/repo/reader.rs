@@ -31,8 +31,11 @@ use frames::{Frames, PackInfo};
 
 pub use ahead::Ahead;
 
-/// No single fetch asks for more than this. Bytes.
+/// No single fetch asks for more sealed bytes than this, unless one frame has more.
 pub const FETCH_BYTES_MAX: u64 = 8 << 20;
+/// No single fetch unpacks to more than this, unless one frame does: with
+/// [`ReaderOptions::fetchers`] it bounds what is on its way. Bytes.
+const FETCH_PLAIN_MAX: u64 = 8 << 20;
 
 /// How much a reader may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub struct ReaderOptions {
 
 impl Default for ReaderOptions {
     fn default() -> ReaderOptions {
-        ReaderOptions { frame_bytes: 48 << 20, node_bytes: 24 << 20, fetchers: 4 }
+        ReaderOptions { frame_bytes: 32 << 20, node_bytes: 16 << 20, fetchers: 3 }
     }
 }
 
@@ -174,7 +177,7 @@ impl Reader {
         while let Some((number, start, mut end)) = runs.next() {
             let pack = self.pack(number)?;
             while let Some(&(other, first, last)) = runs.peek() {
-                if other != number || first > end || pack.span(start..last) > FETCH_BYTES_MAX {
+                if other != number || first > end || !pack.is_one_fetch(start..last) {
                     break;
                 }
                 end = end.max(last);

@@ -150,7 +150,7 @@ fn an_odd_tree_survives_the_copy() {
     for name in ["symlink", "fifo", "capable", "trusted"] {
         let xattrs = |at: &Path| {
             let path = at.join("xattrs").join(name);
-            let dir = fs::File::open(path.parent().unwrap()).unwrap();
+            let dir = File::open(path.parent().unwrap()).unwrap();
             crate::source::xattrs_at(dir.as_fd(), name.as_bytes()).unwrap_or_default()
         };
         assert_eq!(xattrs(&odd), xattrs(&copy), "{name}");

@@ -82,6 +82,17 @@ fn every_kind_of_node_reads_back() {
 }
 
 #[test]
+fn a_statement_is_for_one_repository() {
+    let key = SigningKey::random();
+    let here = RepositoryId([1; 32]);
+    let statement = Statement::issue(&key, here, None, b"fact");
+    assert_eq!(statement.verify(here), Ok(()));
+    assert!(statement.verify(RepositoryId([2; 32])).is_err());
+    let other = Statement { fact: b"other".to_vec().into(), ..statement };
+    assert!(other.verify(here).is_err());
+}
+
+#[test]
 fn what_would_mislead_a_reader_is_refused() {
     let inline = |n: usize| Some(Content::Inline(vec![0; n].into()));
     let dir = |node| Entry {
@@ -115,6 +126,29 @@ fn what_would_mislead_a_reader_is_refused() {
         (
             "nanoseconds",
             vec![Entry { mtime: UnixTime::new(0, 1_000_000_000), ..file("a", 0, None) }],
+        ),
+        (
+            "target with NUL",
+            vec![Entry {
+                kind: FileKind::Symlink,
+                target: Some(b"a\0".to_vec().into()),
+                ..file("a", 0, None)
+            }],
+        ),
+        (
+            "device without numbers",
+            vec![Entry { kind: FileKind::BlockDevice, ..file("a", 0, None) }],
+        ),
+        (
+            "fifo with numbers",
+            vec![Entry { kind: FileKind::Fifo, device: Some((1, 1)), ..file("a", 0, None) }],
+        ),
+        (
+            "attribute twice",
+            vec![Entry {
+                xattrs: [file("a", 0, None).xattrs, file("a", 0, None).xattrs].concat(),
+                ..file("a", 0, None)
+            }],
         ),
         ("sha", vec![Entry { sha256: Some(vec![1; 31].into()), ..file("a", 0, None) }]),
     ] {

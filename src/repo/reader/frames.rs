@@ -49,10 +49,15 @@ impl PackInfo {
         Ok(PackInfo { id: row.id, kind, directory, sealer })
     }
 
-    /// How many bytes of the pack a run of frames covers.
-    pub(super) fn span(&self, frames: Range<usize>) -> u64 {
-        let range = self.range(frames);
-        range.end - range.start
+    /// Whether a run of frames is short enough to be fetched at once.
+    pub(super) fn is_one_fetch(&self, frames: Range<usize>) -> bool {
+        let range = self.range(frames.clone());
+        let plain: u64 = self
+            .directory
+            .frames
+            .get(frames)
+            .map_or(0, |frames| frames.iter().map(|frame| u64::from(frame.plain_len)).sum());
+        range.end - range.start <= super::FETCH_BYTES_MAX && plain <= super::FETCH_PLAIN_MAX
     }
 
     fn range(&self, frames: Range<usize>) -> Range<u64> {
@@ -141,7 +146,7 @@ impl Frames {
             let mut landings = Vec::new();
             let mut end = start;
             while end < frames.end
-                && (end == start || pack.span(start..end + 1) <= super::FETCH_BYTES_MAX)
+                && (end == start || pack.is_one_fetch(start..end + 1))
                 && self.memory.get(&key(pack, end)).is_none()
             {
                 match self.take_off(key(pack, end)) {
