@@ -112,7 +112,7 @@ fn finished(context: &Context, done: Done) -> Result<Exit, OutputError> {
     if out.is_json() && !done.raw {
         let phase = if exit == Exit::Failed { "failed" } else { "succeeded" };
         let end = End { phase, exit, reason, message: &done.message };
-        out.json(&end.object(done.fields, context.requests(), out.told()))?;
+        out.json(&end.object(done.fields, context.requests(), &out.told()))?;
     }
     out.finish()?;
     Ok(exit)
@@ -136,7 +136,7 @@ fn failed(out: &Out, context: Option<&Context>, failure: &Failure) -> Result<Exi
         let message = failure.message();
         let end = End { phase: "failed", exit, reason: Some(reason), message: &message };
         let requests = context.and_then(Context::requests);
-        out.json(&end.object(Map::new(), requests, out.told()))?;
+        out.json(&end.object(Map::new(), requests, &out.told()))?;
     }
     out.finish()?;
     Ok(exit)
@@ -156,7 +156,7 @@ impl End<'_> {
         &self,
         fields: Map<String, Value>,
         requests: Option<crate::store::Requests>,
-        told: Told,
+        told: &Told,
     ) -> Value {
         let mut object = Map::new();
         object.insert("phase".to_owned(), json!(self.phase));

@@ -19,6 +19,7 @@ pub mod local;
 pub mod location;
 pub mod memory;
 mod percent;
+pub mod remember;
 pub mod retry;
 pub mod s3;
 
@@ -35,6 +36,7 @@ pub use limit::{LimitStore, Limits};
 pub use local::LocalStore;
 pub use location::{Location, open_store};
 pub use memory::MemoryStore;
+pub use remember::RememberStore;
 pub use retry::{Patience, RetryStore};
 pub use s3::{S3Options, S3Store};
 

@@ -99,7 +99,11 @@ impl Context {
     /// # Errors
     ///
     /// As [`Context::location`], and for options that make no sense.
-    pub fn place(&self, patience: Option<Patience>) -> Result<Place, Failure> {
+    pub fn place(
+        &self,
+        patience: Option<Patience>,
+        copies: Option<PathBuf>,
+    ) -> Result<Place, Failure> {
         let s3 = &self.profile.s3;
         let mut options = S3Options {
             endpoint: s3.endpoint.clone(),
@@ -126,7 +130,8 @@ impl Context {
             down: self.profile.limits.download.map(|size| size.0),
             requests: None,
         };
-        Ok(Place { location, s3: options, limits, patience })
+        let copies = copies.filter(|_| matches!(location, Location::S3 { .. }));
+        Ok(Place { location, s3: options, limits, copies, patience })
     }
 
     /// Where this machine keeps what it knows.

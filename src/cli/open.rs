@@ -36,7 +36,11 @@ pub enum Need {
 pub fn reach_store(context: &Context, need: Need, create: bool) -> Result<Reached, Failure> {
     // Who watches is better told than kept waiting; a backup should outlive a gateway's restart.
     let patience = (need == Need::Write).then(Patience::default);
-    let reached = reach(&context.place(patience)?, create, &context.stop)?;
+    let copies = match need {
+        Need::Read(Freshness::IfPossible) => Some(context.local()?.cache_dir.join("places")),
+        _ => None,
+    };
+    let reached = reach(&context.place(patience, copies)?, create, &context.stop)?;
     context.remember(&reached);
     Ok(reached)
 }

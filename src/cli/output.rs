@@ -123,6 +123,15 @@ impl Out {
         Ok(writeln!(lock(&self.stdout), "{line}")?)
     }
 
+    /// Writes a line that says what was done; not when quiet, unlike what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`].
+    pub fn say(&self, line: &str) -> Result<(), OutputError> {
+        if self.quiet { Ok(()) } else { self.line(line) }
+    }
+
     /// Writes bytes as they are to standard output: the content of a file.
     ///
     /// # Errors

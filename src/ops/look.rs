@@ -15,7 +15,7 @@ use crate::view::error::Reach;
 use crate::view::tree::{Found, Places, Tree};
 
 pub use describe::{Description, describe, kind_name, mode_text};
-pub use list::{Listed, Walk};
+pub use list::{Listed, Unread, Walk};
 
 /// How many bytes of a file are read at once.
 const READ_BYTES: usize = 4 << 20;

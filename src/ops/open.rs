@@ -4,7 +4,7 @@
 //! line is kept to:
 //!
 //! ```text
-//! retry → limit → count → the store itself
+//! remember → retry → limit → count → the store itself
 //! ```
 //!
 //! Counting is innermost, since a call that is made again is paid for again.
@@ -14,18 +14,21 @@
 //! store that does not answer keeps nobody from what this machine knows already, if
 //! whoever asks can live with that ([`Freshness::IfPossible`]).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::{Clock, Kind, Stop, UnixTime};
+use crate::codec::hash::sha256;
 use crate::format::config::Config;
+use crate::format::names;
 use crate::ops::{Error, Result};
 use crate::repo::keys::Credential;
 use crate::repo::repository::read_config;
 use crate::repo::{self, LocalOptions, Repository};
 use crate::store::count::Counters;
 use crate::store::{
-    CountStore, LimitStore, Limits, Location, Patience, Requests, RetryStore, S3Options, Store,
-    open_store,
+    CountStore, LimitStore, Limits, Location, Patience, RememberStore, Requests, RetryStore,
+    S3Options, Store, open_store,
 };
 
 /// Where a repository is and how to reach it.
@@ -37,6 +40,9 @@ pub struct Place {
     pub s3: S3Options,
     /// How much of the line may be used.
     pub limits: Limits,
+    /// Where to keep copies of what opens the repository, to use them while the store
+    /// does not answer; none if only the store's own word counts.
+    pub copies: Option<PathBuf>,
     /// Whether calls that fail are made again for minutes; what the store itself does
     /// within one call is not touched by that.
     pub patience: Option<Patience>,
@@ -109,6 +115,11 @@ pub fn reach(place: &Place, create: bool, stop: &Stop) -> Result<Reached> {
     }
     if let Some(patience) = place.patience {
         store = Arc::new(RetryStore::new(store, patience, stop.clone()));
+    }
+    if let Some(dir) = &place.copies {
+        let location = hex::encode(sha256(store.location().as_bytes()));
+        let what: &[&str] = &[names::CONFIG, names::KEYS];
+        store = Arc::new(RememberStore::new(store, dir.join(location), what));
     }
     Ok(Reached { store, counters })
 }

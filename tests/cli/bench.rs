@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// The passphrase of every repository here.
 pub const PASSPHRASE: &str = "correct horse";
 
+/// A directory whose files were not written just now.
+pub const OLD_FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/base");
+
 /// A directory with a source, a repository to be made, and a home of its own.
 pub struct Bench {
     dir: TempDir,

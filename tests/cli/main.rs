@@ -1,6 +1,6 @@
 //! The program itself: what it prints, as text and as JSON, and how it ends.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod backup;
 mod bench;

@@ -204,17 +204,15 @@ fn finish(
     if counts.unsteady > 0 {
         met.push(format!("{} while read", count(counts.unsteady, "changed", "changed")));
     }
-    if !context.out.is_quiet() {
-        context.out.line(&title)?;
-        context.out.line(&format!("  {}", met.join(", ")))?;
-        context.out.line(&format!(
-            "  read {}, {stored} {}; {}, {}",
-            show_size(counts.bytes_read),
-            show_size(written.bytes_stored),
-            count(opened.reached.requests().calls(), "request", "requests"),
-            show_duration(seconds)
-        ))?;
-    }
+    context.out.say(&title)?;
+    context.out.say(&format!("  {}", met.join(", ")))?;
+    context.out.say(&format!(
+        "  read {}, {stored} {}; {}, {}",
+        show_size(counts.bytes_read),
+        show_size(written.bytes_stored),
+        count(opened.reached.requests().calls(), "request", "requests"),
+        show_duration(seconds)
+    ))?;
     let done = Done::new(title).with(report).field("seconds", &seconds.as_secs_f64());
     let done = done.field("dry_run", &options.writer.dry_run);
     Ok(match Exit::of_problems(counts.errors) {

@@ -31,7 +31,7 @@ pub fn man(context: &Context, dir: Option<&Path>) -> Result<Done, Failure> {
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), dir)
         .map_err(file(dir))?;
     let message = format!("wrote the manual pages to {}", dir.display());
-    context.out.line(&message)?;
+    context.out.say(&message)?;
     Ok(Done::new(message).field("dir", &dir.display().to_string()))
 }
 

@@ -99,7 +99,7 @@ fn add(
     let cost = new.kdf_cost.into();
     let key = keyring::add(&opened.repo, role, label, passphrase.as_bytes(), cost)?;
     let row = KeyRow::of(&key);
-    context.out.line(&format!("Added key {}, which may {}.", row.id.short(), may(role)))?;
+    context.out.say(&format!("Added key {}, which may {}.", row.id.short(), may(role)))?;
     Ok(Done::new(format!("added key {}", row.id.short())).field("key", &row))
 }
 
@@ -115,7 +115,7 @@ fn remove(context: &Context, id: &str) -> Result<Done, Failure> {
         _ => return Err(pick_failure(&opened, &id)),
     };
     keyring::remove(&opened.repo, row.id)?;
-    context.out.line(&format!(
+    context.out.say(&format!(
         "Removed key {}. Its passphrase no longer opens the repository; what its holder may have \
          kept is not taken back.",
         row.id.short()
@@ -145,7 +145,7 @@ fn passwd(context: &Context, new: &NewPassword) -> Result<Done, Failure> {
         new.kdf_cost.into(),
         &context.clock,
     )?;
-    context.out.line(&format!(
+    context.out.say(&format!(
         "Changed the passphrase: key {} takes the place of {}. Paper copies of the old one still \
          open with the old passphrase.",
         changed.new.id.short(),
@@ -196,7 +196,7 @@ fn import(context: &Context, path: &Path) -> Result<Done, Failure> {
         copy.take(COPY_BYTES_MAX).read_to_end(&mut bytes).map_err(file(path))?;
     }
     let row = keys::import(reached.store.as_ref(), &config, &bytes)?;
-    context.out.line(&format!("Key {} is in the repository again.", row.id.short()))?;
+    context.out.say(&format!("Key {} is in the repository again.", row.id.short()))?;
     Ok(Done::new(format!("imported key {}", row.id.short())).field("key", &row))
 }
 
@@ -229,7 +229,7 @@ fn export_writer(
         Some(names) => format!("the source {}", names.join(" or ")),
         None => "any source".to_owned(),
     };
-    context.out.line(&format!(
+    context.out.say(&format!(
         "Wrote a writer key for {which} to {}.
 It backs up and does nothing else: bring it to the machine that is to be backed up, and use it
 with --writer-key FILE or ASOF_WRITER_KEY. Whoever has it can add snapshots of {which}, and

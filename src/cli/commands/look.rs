@@ -53,14 +53,14 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Done, Failure> {
         }
         let mut listed = match step {
             Ok(listed) => listed,
-            Err((path, error)) if look::is_local(&error) => {
+            Err(unread) if look::is_local(&unread.error) => {
                 context.met_damage();
-                let subject =
-                    format!("/{}", shown(&[selected.path.as_slice(), b"/", &path].concat()));
-                context.out.problem(&Problem { subject, message: chain(&error) });
+                let path = [selected.path.as_slice(), b"/", &unread.path].concat();
+                let message = chain(&unread.error);
+                context.out.problem(&Problem { subject: format!("/{}", shown(&path)), message });
                 continue;
             }
-            Err((_, error)) => return Err(error.into()),
+            Err(unread) => return Err(unread.error.into()),
         };
         if listed.path.is_empty() {
             listed.path.clone_from(&name);

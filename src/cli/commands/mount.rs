@@ -94,8 +94,6 @@ pub fn umount(context: &Context, args: &UmountArgs) -> Result<Done, Failure> {
         tracing::info!(path = %path.display(), "unmounted");
     }
     let names: Vec<_> = args.mountpoints.iter().map(|path| path.display().to_string()).collect();
-    if !context.out.is_quiet() {
-        context.out.line(&format!("Unmounted {}.", names.join(", ")))?;
-    }
+    context.out.say(&format!("Unmounted {}.", names.join(", ")))?;
     Ok(Done::new(format!("unmounted {}", names.join(", "))).field("unmounted", &names))
 }

@@ -57,17 +57,15 @@ pub fn restore(context: &Context, args: RestoreArgs, started: Instant) -> Result
     if report.refused.iter().any(|case| case.what == "owner") {
         context.out.hint("only root can restore owners; --no-owner leaves them out");
     }
-    if !context.out.is_quiet() {
-        let requests = opened.reached.requests().calls();
-        context.out.line(&title)?;
-        context.out.line(&format!("  {}", figures(&report, options.verify)))?;
-        context.out.line(&format!(
-            "  wrote {}; {}, {}",
-            show_size(report.bytes),
-            count(requests, "request", "requests"),
-            show_duration(started.elapsed())
-        ))?;
-    }
+    let requests = opened.reached.requests().calls();
+    context.out.say(&title)?;
+    context.out.say(&format!("  {}", figures(&report, options.verify)))?;
+    context.out.say(&format!(
+        "  wrote {}; {}, {}",
+        show_size(report.bytes),
+        count(requests, "request", "requests"),
+        show_duration(started.elapsed())
+    ))?;
     let done = Done::new(title)
         .with(&report)
         .field("snapshot", &snapshot.id)

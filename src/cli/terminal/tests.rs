@@ -124,7 +124,7 @@ fn wait_for(what: impl Fn() -> bool) {
         if what() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(crate::base::pause(Duration::from_millis(10), &crate::base::Stop::new()));
     }
     panic!("it never happened");
 }
@@ -140,7 +140,7 @@ fn plain_lines_come_until_the_watch_is_dropped() {
     assert!(stderr.text().contains("asof: /etc/shadow: permission denied\n"));
     watch.finish();
     let text = stderr.text();
-    std::thread::sleep(Duration::from_millis(20));
+    assert!(crate::base::pause(Duration::from_millis(20), &crate::base::Stop::new()));
     assert_eq!(stderr.text(), text);
 }
 

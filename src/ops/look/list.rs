@@ -12,6 +12,14 @@ pub struct Listed {
     pub found: Found,
 }
 
+/// A directory that could not be read.
+pub struct Unread {
+    /// Its path from where the walk began.
+    pub path: Vec<u8>,
+    /// Why.
+    pub error: Error,
+}
+
 /// Goes through a directory in byte order, each directory before what is in it.
 ///
 /// A directory that cannot be read is an error of that directory: the walk goes on
@@ -37,13 +45,13 @@ impl<'t> Walk<'t> {
         Walk { tree, recursive, single, open: Vec::new(), enter, path: Vec::new() }
     }
 
-    fn step(&mut self) -> Result<Option<Listed>, (Vec<u8>, Error)> {
+    fn step(&mut self) -> Result<Option<Listed>, Box<Unread>> {
         if let Some(found) = self.single.take() {
             return Ok(Some(Listed { path: Vec::new(), found }));
         }
         if let Some(dir) = self.enter.take() {
             let listing = self.tree.list(dir, 0, Reach::Store);
-            self.open.push((listing.map_err(|e| (self.path.clone(), e.into()))?, self.path.len()));
+            self.open.push((listing.map_err(|e| unread(&self.path, e))?, self.path.len()));
         }
         while let Some((listing, length)) = self.open.last_mut() {
             self.path.truncate(*length);
@@ -53,7 +61,7 @@ impl<'t> Walk<'t> {
                 }
                 Some(Err(error)) => {
                     self.open.pop();
-                    return Err((self.path.clone(), error.into()));
+                    return Err(unread(&self.path, error));
                 }
                 Some(Ok(listed)) => {
                     if !self.path.is_empty() {
@@ -71,11 +79,15 @@ impl<'t> Walk<'t> {
     }
 }
 
-/// Yields entries, and the path of each directory that could not be read with the reason.
+/// Yields entries, and each directory that could not be read.
 impl Iterator for Walk<'_> {
-    type Item = Result<Listed, (Vec<u8>, Error)>;
+    type Item = Result<Listed, Box<Unread>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()
     }
+}
+
+fn unread(path: &[u8], error: crate::view::error::Error) -> Box<Unread> {
+    Box::new(Unread { path: path.to_vec(), error: error.into() })
 }

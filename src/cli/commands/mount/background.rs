@@ -90,14 +90,12 @@ pub fn start(
         Word::Ready { log } => {
             let place = args.mountpoint.display();
             let message = format!("{} is mounted on {place}", reached.store.location());
-            if !context.out.is_quiet() {
-                context.out.line(&format!(
-                    "{message}
+            context.out.say(&format!(
+                "{message}
   newest state   {place}/latest
   at a time      {place}/at/yesterday
   to end it      asof umount {place}"
-                ))?;
-            }
+            ))?;
             Ok(Done::new(message)
                 .field("mountpoint", &args.mountpoint.display().to_string())
                 .field("pid", &child.id())
