@@ -265,7 +265,8 @@ pub(crate) fn publish(
         report.written = written;
         return Ok(outcome(report, None, None));
     }
-    let Tree { root, links, link_refs, counts } = tree;
+    let Tree { root, links, link_refs, mut counts } = tree;
+    counts.bytes_new = writer.bytes_new();
     let Draft { mut entry, mut refs, owner } = root;
     let first_link = u32::try_from(refs.len()).unwrap_or(u32::MAX);
     refs.extend(link_refs);
@@ -303,6 +304,7 @@ pub(crate) fn publish(
     }
     let (published, written) = writer.finish(vec![EncodedFact { bytes: fact }])?;
     report.written = written;
+    report.counts = counts;
     report.receipt = published.map(|p| p.receipt);
     report.snapshot = published.map(|_| id);
     let receipt = report.receipt;

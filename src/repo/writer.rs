@@ -211,6 +211,12 @@ impl Writer {
         Ok((Some(published), written))
     }
 
+    /// Bytes of chunks that the repository did not have, so far.
+    #[must_use]
+    pub fn bytes_new(&self) -> u64 {
+        self.shared.bytes_new.load(Ordering::Relaxed)
+    }
+
     /// Whether a stage failed, so that there is no use in going on.
     #[must_use]
     pub fn has_failed(&self) -> bool {

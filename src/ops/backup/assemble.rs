@@ -32,9 +32,15 @@ pub(super) enum Event {
         before: Option<StoredDir>,
     },
     /// Something that needs no reading.
-    Entry { draft: Draft, inode: u64, same: bool, link: Option<LinkId>, known: bool },
-    /// A file that is being read.
-    File { draft: Draft, inode: u64, slot: Arc<Slot>, link: Option<LinkId>, known: bool },
+    Entry { draft: Draft, inode: u64, same: bool, link: Option<LinkId> },
+    /// A file that is being read, and what the last scan saw under its name.
+    File {
+        draft: Draft,
+        inode: u64,
+        slot: Arc<Slot>,
+        link: Option<LinkId>,
+        old: Option<Box<Draft>>,
+    },
     /// Something that could not be read.
     Missing,
     /// The directory ends. Lost: a name that was there is not there any more.
@@ -143,22 +149,15 @@ impl<'a> Assembler<'a> {
                 });
                 Ok(())
             }
-            Event::Entry { draft, inode, same, link, known } => {
+            Event::Entry { draft, inode, same, link } => {
                 if draft.entry.kind == FileKind::File {
                     self.counts.unchanged += 1;
                     advance(self.scan.progress, 0, draft.entry.size);
-                } else {
-                    let _ = known;
                 }
                 self.add(draft, inode, same, link)
             }
-            Event::File { draft, inode, slot, link, known } => {
+            Event::File { draft, inode, slot, link, old } => {
                 let Some(data) = slot.wait() else { return self.follow(Event::Missing) };
-                if known {
-                    self.counts.changed += 1;
-                } else {
-                    self.counts.new += 1;
-                }
                 self.counts.bytes_read += data.meta.size - data.holes;
                 let mut draft = draft;
                 let entry = &mut draft.entry;
@@ -176,6 +175,13 @@ impl<'a> Assembler<'a> {
                     None => {
                         (entry.content, draft.refs) = store_extents(&data.extents, &mut self.lane)?;
                     }
+                }
+                // One that was only read because it changed too recently to tell may
+                // turn out to be as it was.
+                match old {
+                    None => self.counts.new += 1,
+                    Some(old) if *old == draft => self.counts.unchanged += 1,
+                    Some(_) => self.counts.changed += 1,
                 }
                 self.add(draft, inode, false, link)
             }

@@ -360,18 +360,12 @@ impl Visitor for Walker<'_> {
         let link = self.devices.link(meta);
         let inode = self.inode(meta);
         let old = self.old(file.name, meta, link)?;
-        let was_there = old.is_some();
-        if let Some(old) = old
-            && old.same
-        {
-            return self.send(Event::Entry {
-                draft: old.draft,
-                inode,
-                same: true,
-                link,
-                known: true,
-            });
-        }
+        let old = match old {
+            Some(old) if old.same => {
+                return self.send(Event::Entry { draft: old.draft, inode, same: true, link });
+            }
+            other => other.map(|old| Box::new(old.draft)),
+        };
         let owner = owner_of(&mut self.owners, meta);
         let mut draft = draft(file.name, meta, owner, self.xattrs(file));
         draft.entry.link = link;
@@ -387,7 +381,7 @@ impl Visitor for Walker<'_> {
             }
         }
         if meta.kind != FileKind::File {
-            return self.send(Event::Entry { draft, inode, same: false, link, known: was_there });
+            return self.send(Event::Entry { draft, inode, same: false, link });
         }
         // A file with several names is read under its first.
         let slot = match link.and_then(|link| self.linked.get_mut(&link)) {
@@ -410,7 +404,7 @@ impl Visitor for Walker<'_> {
                 slot
             }
         };
-        self.send(Event::File { draft, inode, slot, link, known: was_there })
+        self.send(Event::File { draft, inode, slot, link, old })
     }
 
     fn leave(&mut self) -> Result<()> {
