@@ -17,6 +17,10 @@
 //! What each folder is for is said at its head; how data flows through them is in
 //! `docs/ARCHITECTURE.md`; the bytes are in `docs/FORMAT.md`.
 
+// Tests may say on standard error that they could not run, and poll the kernel.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::print_stderr))]
+#![cfg_attr(test, allow(clippy::needless_pass_by_value))]
+
 pub mod base;
 pub mod cache;
 pub mod cli;

@@ -2,6 +2,8 @@
 //!
 //! Each sentence that a failure prints names file, line, rule and remedy.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -259,17 +259,17 @@ impl Vfs {
             text = format!("{text}: {error}");
             cause = error.source();
         }
-        self.log(call, ino, text);
+        self.log(call, ino, &text);
     }
 
     /// Logs that the repository did not answer a question in time.
     pub(super) fn late(&self, call: &'static str, ino: u64) {
-        self.log(call, ino, "the repository did not answer in time".to_owned());
+        self.log(call, ino, "the repository did not answer in time");
     }
 
-    fn log(&self, call: &'static str, ino: u64, text: String) {
+    fn log(&self, call: &'static str, ino: u64, text: &str) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.put((ino, text.clone()), ()).is_none() {
+        if logged.put((ino, text.to_owned()), ()).is_none() {
             drop(logged);
             let path = self.namespace.path(ino);
             tracing::warn!(call, path, "EIO: {text}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use asof::base::{Clock, Progress, Stop, UnixTime};
+use asof::base::{Clock, Progress, Stop};
 use asof::codec::passphrase::Cost;
 use asof::format::config::Parameters;
 use asof::ops::backup::{BackupOptions, BackupReport, backup};
@@ -80,7 +80,7 @@ impl TestRepo {
     ) -> (RestoreReport, Vec<String>) {
         let library = self.library();
         let selector = Selector::parse(selector.as_ref()).unwrap();
-        let now = UnixTime::from(std::time::SystemTime::now());
+        let now = Clock::system().now();
         let selected = select(library.as_ref(), &selector, &Zone::utc(), now).unwrap();
         let (progress, problems) = recording();
         let report = restore(&library, &selected, options, &progress, &Stop::new()).unwrap();

@@ -282,7 +282,7 @@ fn a_fact_that_its_signer_may_not_publish_is_ignored_and_reported() {
     let raw = [&[0_u8], plain.as_slice()].concat();
     let record = Record { header, header_bytes, envelope: Vec::new(), body: raw };
     let bytes = record.issue(&file.key);
-    let hour = names::Hour::of(UnixTime::from(std::time::SystemTime::now()));
+    let hour = names::Hour::of(asof::base::Clock::system().now());
     let name = names::record(hour, asof::base::RecordId(sha256(&bytes)));
     memory.put_new(&name, bytes.into()).unwrap();
     let report = open.sync(true).unwrap();
