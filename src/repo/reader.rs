@@ -6,8 +6,8 @@
 //! frame twice: whoever asks for one that is on its way waits for that one.
 //!
 //! Bounds: the memory caches have theirs in bytes, a fetch is at most
-//! [`FETCH_BYTES_MAX`], and at most [`ReaderOptions::fetchers`] run ahead of the
-//! readers.
+//! [`ReaderOptions::fetch_bytes`], and at most [`ReaderOptions::fetchers`] run ahead
+//! of the readers.
 
 mod ahead;
 mod content;
@@ -31,12 +31,6 @@ use frames::{Frames, PackInfo};
 
 pub use ahead::Ahead;
 
-/// No single fetch asks for more sealed bytes than this, unless one frame has more.
-pub const FETCH_BYTES_MAX: u64 = 8 << 20;
-/// No single fetch unpacks to more than this, unless one frame does: with
-/// [`ReaderOptions::fetchers`] it bounds what is on its way. Bytes.
-const FETCH_PLAIN_MAX: u64 = 8 << 20;
-
 /// How much a reader may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReaderOptions {
@@ -46,11 +40,32 @@ pub struct ReaderOptions {
     pub node_bytes: usize,
     /// Threads that fetch ahead.
     pub fetchers: usize,
+    /// No single fetch asks for more sealed bytes, or unpacks to more, unless one
+    /// frame does: with `fetchers` it bounds what is on its way. Bytes.
+    pub fetch_bytes: u64,
 }
 
 impl Default for ReaderOptions {
     fn default() -> ReaderOptions {
-        ReaderOptions { frame_bytes: 32 << 20, node_bytes: 16 << 20, fetchers: 3 }
+        ReaderOptions {
+            frame_bytes: 32 << 20,
+            node_bytes: 16 << 20,
+            fetchers: 3,
+            fetch_bytes: 8 << 20,
+        }
+    }
+}
+
+impl ReaderOptions {
+    /// The same for a store in a directory of this machine, where one more call
+    /// costs little and large fetches only take memory.
+    #[must_use]
+    pub fn for_directory(self) -> ReaderOptions {
+        ReaderOptions {
+            fetchers: self.fetchers.min(2),
+            fetch_bytes: self.fetch_bytes.min(2 << 20),
+            ..self
+        }
     }
 }
 
@@ -89,7 +104,7 @@ impl Reader {
         Reader {
             index,
             keys,
-            frames: Frames::new(store, disk, options.frame_bytes),
+            frames: Frames::new(store, disk, options.frame_bytes, options.fetch_bytes),
             places: MemoryCache::new(4 << 20),
             packs: MemoryCache::new(8 << 20),
             nodes: MemoryCache::new(options.node_bytes),
@@ -177,7 +192,10 @@ impl Reader {
         while let Some((number, start, mut end)) = runs.next() {
             let pack = self.pack(number)?;
             while let Some(&(other, first, last)) = runs.peek() {
-                if other != number || first > end || !pack.is_one_fetch(start..last) {
+                if other != number
+                    || first > end
+                    || !pack.is_one_fetch(start..last, self.options.fetch_bytes)
+                {
                     break;
                 }
                 end = end.max(last);

@@ -31,6 +31,10 @@ impl Shelf {
         local: &LocalOptions,
         options: ReaderOptions,
     ) -> Result<Shelf> {
+        let options = match repo.store().local_path() {
+            Some(_) => options.for_directory(),
+            None => options,
+        };
         let reader = Arc::new(repo.reader(local, options)?);
         let seen = Mutex::new(repo.index().snapshots_version().ok());
         Ok(Shelf { repo: Arc::clone(repo), ahead: Ahead::start(&reader), reader, seen })

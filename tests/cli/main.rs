@@ -4,6 +4,8 @@
 
 mod backup;
 mod bench;
+mod bucket;
+
 mod keys;
 mod look;
 mod mount;

@@ -1,6 +1,7 @@
 //! `mount` and `umount`, as they are typed. Needs `/dev/fuse`, and says so if it is missing.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::bench::{Bench, Ran};
 
@@ -73,4 +74,56 @@ fn a_mount_that_cannot_be_made_says_why() {
     let mut command = bench.command();
     command.env("ASOF_PASSWORD", "wrong").args(["mount", "m"]);
     Ran::of(command.output().unwrap()).exits(12);
+}
+
+/// Without root the kernel is asked through fusermount3; what is shown is the same.
+#[test]
+fn an_ordinary_user_mounts_and_finds_every_odd_file_as_it_was() {
+    if !can_mount() {
+        return;
+    }
+    let bench = Bench::new();
+    let open_to_all =
+        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata("/dev/fuse").unwrap());
+    let root = rustix::process::geteuid().is_root();
+    if root && open_to_all & 0o006 != 0o006 {
+        eprintln!("NOT RUN: /dev/fuse is closed to ordinary users here (chmod a+rw /dev/fuse)");
+        assert!(std::env::var_os("ASOF_TEST_REQUIRE_S3").is_none(), "scripts/test opens it");
+        return;
+    }
+    let program = bench.path("asof");
+    std::fs::copy(env!("CARGO_BIN_EXE_asof"), &program).unwrap();
+    let home = bench.path("nobody");
+    std::fs::create_dir(&home).unwrap();
+    if root {
+        std::os::unix::fs::chown(&home, Some(65_534), Some(65_534)).unwrap();
+    }
+    let run = |program: &Path, args: &[&str]| {
+        let mut command = match root {
+            true => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+                command
+            }
+            false => Command::new(program),
+        };
+        command = bench.dress(command);
+        command.env("ASOF_CACHE_DIR", home.join("cache"));
+        command.env("ASOF_REPOSITORY", home.join("repo")).env("HOME", &home);
+        command.current_dir(&home);
+        Ran::of(command.args(args).output().unwrap())
+    };
+    let script = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/make-odd-tree"));
+    run(script, &["odd"]).exits(0);
+    run(Path::new("mkdir"), &["m"]).exits(0);
+    run(&program, &["init", "--kdf-cost", "least"]).exits(0);
+    run(&program, &["backup", "--source", "odd", "odd"]).exits(0);
+    run(&program, &["mount", "m"]).exits(0);
+    let compared = run(
+        Path::new("rsync"),
+        &["-aHAXSn", "--numeric-ids", "-i", "--checksum", "--delete", "odd/", "m/latest/odd/"],
+    );
+    let again = run(&program, &["umount", "m"]);
+    assert_eq!(compared.exits(0).stdout, "");
+    again.exits(0);
 }

@@ -50,14 +50,14 @@ impl PackInfo {
     }
 
     /// Whether a run of frames is short enough to be fetched at once.
-    pub(super) fn is_one_fetch(&self, frames: Range<usize>) -> bool {
+    pub(super) fn is_one_fetch(&self, frames: Range<usize>, bytes_max: u64) -> bool {
         let range = self.range(frames.clone());
         let plain: u64 = self
             .directory
             .frames
             .get(frames)
             .map_or(0, |frames| frames.iter().map(|frame| u64::from(frame.plain_len)).sum());
-        range.end - range.start <= super::FETCH_BYTES_MAX && plain <= super::FETCH_PLAIN_MAX
+        range.end - range.start <= bytes_max && plain <= bytes_max
     }
 
     fn range(&self, frames: Range<usize>) -> Range<u64> {
@@ -76,6 +76,7 @@ pub(super) struct Frames {
     store: Arc<dyn Store>,
     disk: Option<DiskCache>,
     memory: MemoryCache<Key, Arc<PlainFrame>>,
+    fetch_bytes: u64,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
@@ -92,11 +93,17 @@ struct Flight {
 }
 
 impl Frames {
-    pub(super) fn new(store: Arc<dyn Store>, disk: Option<DiskCache>, bytes_max: usize) -> Frames {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        disk: Option<DiskCache>,
+        bytes_max: usize,
+        fetch_bytes: u64,
+    ) -> Frames {
         Frames {
             store,
             disk,
             memory: MemoryCache::new(bytes_max),
+            fetch_bytes,
             flights: Mutex::default(),
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
@@ -146,7 +153,7 @@ impl Frames {
             let mut landings = Vec::new();
             let mut end = start;
             while end < frames.end
-                && (end == start || pack.is_one_fetch(start..end + 1))
+                && (end == start || pack.is_one_fetch(start..end + 1, self.fetch_bytes))
                 && self.memory.get(&key(pack, end)).is_none()
             {
                 match self.take_off(key(pack, end)) {
