@@ -25,6 +25,7 @@ use crate::format::pack::PackFact;
 use crate::format::record::{Body, Header, RECORD_BYTES_MAX, Record};
 use crate::format::{FormatError, VERSION};
 use crate::index::{FoldedPack, FoldedRecord};
+pub use crate::repo::chains::{ChainGap, chain_gaps};
 use crate::repo::{Error, Repository, Result};
 
 /// A fact that is ready to be published.
@@ -375,6 +376,7 @@ fn fold(
             writer: Some(header.writer),
             chain: Some(header.chain),
             number: header.number,
+            previous: header.previous,
             ..FoldedRecord::default()
         },
         ..Folding::default()
@@ -408,10 +410,18 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
     }
     let record = &mut folding.record;
     match fact {
-        Fact::Pack(pack) => record.packs.push(folded_pack(repo, &pack, signer, record.receipt)),
+        Fact::Pack(pack) => record.packs.push(folded_pack(repo, &pack, signer)),
         Fact::Snapshot(snapshot) => record.snapshots.push((snapshot.id, bytes.to_vec())),
         Fact::Forget(forget) => {
             record.forgotten.extend(forget.snapshots);
+            record.others.push((place, bytes.to_vec()));
+        }
+        Fact::Revoke(revoke) if revoke.writer == repo.config().owner => folding
+            .problems
+            .push(format!("fact {place} is ignored: it revokes the owner, whom nobody can")),
+        Fact::Revoke(revoke) => {
+            // Receipts are whole seconds.
+            record.revoked.push((revoke.writer, revoke.from.seconds));
             record.others.push((place, bytes.to_vec()));
         }
         Fact::Checkpoint(checkpoint) => {
@@ -422,26 +432,26 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
         | Fact::Condemn(_)
         | Fact::Reprieve(_)
         | Fact::Deleted(_)
-        | Fact::Revoke(_)
         | Fact::Grace(_)
         | Fact::Unknown(_) => record.others.push((place, bytes.to_vec())),
     }
 }
 
-fn folded_pack(repo: &Repository, pack: &PackFact, signer: &Signer, evidence: i64) -> FoldedPack {
+fn folded_pack(repo: &Repository, pack: &PackFact, signer: &Signer) -> FoldedPack {
     let own = repo.keys().writer_id().ok();
     let trusted = match signer {
         Signer::Owner => true,
         Signer::Writer(certificate) => certificate.trusted || own == Some(certificate.writer),
     };
+    let claim = sha256(&pack.encode());
     FoldedPack {
         id: pack.id,
+        claim,
         kind: pack.kind as u8,
         size: pack.size,
-        key: pack.key.and_then(|key| repo.keys().wrap_pack_key(pack.id, &key)),
+        key: pack.key.and_then(|key| repo.keys().wrap_pack_key(pack.id, &claim, &key)),
         frames: pack.directory.encode_frames(),
         trusted,
-        evidence,
         chunks: pack.directory.places().collect(),
     }
 }
@@ -475,6 +485,7 @@ fn merge(repo: &Repository, body: &Body, signer: &Signer, folding: &mut Folding)
         for (place, fact) in merged.into_iter().enumerate() {
             let mut one = Folding {
                 record: FoldedRecord {
+                    carried: Some(fact.record),
                     receipt: fact.receipt.seconds,
                     writer: Some(fact.writer),
                     ..FoldedRecord::default()
