@@ -164,10 +164,8 @@ impl Index {
                 unsigned(one("SELECT count(*) FROM record")?),
                 unsigned(one("SELECT count(DISTINCT id) FROM pack")?),
                 unsigned(one("SELECT count(*) FROM chunk")?),
-                unsigned(one(
-                    "SELECT coalesce(sum(size), 0)
-                     FROM (SELECT max(size) AS size FROM pack GROUP BY id)",
-                )?),
+                unsigned(one("SELECT coalesce(sum(size), 0)
+                     FROM (SELECT max(size) AS size FROM pack GROUP BY id)")?),
             ))
         })
     }

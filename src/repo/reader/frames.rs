@@ -191,10 +191,9 @@ impl Frames {
         let mut sealed: Vec<Option<Bytes>> = Vec::new();
         for number in frames.clone() {
             let frame = &pack.directory.frames[number];
-            let here = self
-                .disk
-                .as_ref()
-                .and_then(|disk| disk.get(&pack.claim, key(pack, number).1, frame.sealed_len as usize));
+            let here = self.disk.as_ref().and_then(|disk| {
+                disk.get(&pack.claim, key(pack, number).1, frame.sealed_len as usize)
+            });
             sealed.push(here);
         }
         let mut plains = Vec::new();
