@@ -11,12 +11,14 @@
 //! [`Index`]: each call borrows a connection from a small pool. Memory does not
 //! grow with the repository; SQLite's page cache is bounded per connection.
 
+mod chains;
 mod packs;
 mod scan;
 mod schema;
 mod snapshots;
 mod views;
 
+pub use chains::ChainLink;
 pub use packs::{ChunkPlace, FoldedPack, FoldedRecord, PackRow, SeenRecord};
 pub use scan::{ScanSource, ScannedDir};
 pub use snapshots::SnapshotRow;

@@ -1,6 +1,7 @@
 //! Sealed frames on disk, so that a store is asked once.
 //!
-//! A file a frame, `<2 digits>/<pack>-<frame>`, written beside and renamed into
+//! A file a frame, `<2 digits>/<claim>-<frame>`: where a frame lies is what somebody
+//! claimed, and nobody's claim may shadow another's. Files are written beside and renamed into
 //! place, so several processes share a cache without a lock: the worst that two of
 //! them do is to fetch the same frame. The time of last use is the file's mtime,
 //! renewed at most once an hour. When a process has written a sixteenth of the
@@ -16,8 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-
-use crate::base::PackId;
 
 /// A bounded directory of sealed frames. Failures of it are misses, never errors.
 pub struct DiskCache {
@@ -39,13 +38,14 @@ impl DiskCache {
         cache
     }
 
-    /// A frame's sealed bytes, if they are here. They may have been altered.
+    /// A frame's sealed bytes, if they are here. They may have been altered. `claim`
+    /// is the hash of what is claimed of its pack.
     #[must_use]
-    pub fn get(&self, pack: PackId, frame: u32, sealed_len: usize) -> Option<Bytes> {
-        let path = self.path(pack, frame);
+    pub fn get(&self, claim: &[u8; 32], frame: u32, sealed_len: usize) -> Option<Bytes> {
+        let path = self.path(claim, frame);
         let bytes = fs::read(&path).ok()?;
         if bytes.len() != sealed_len {
-            self.remove(pack, frame);
+            self.remove(claim, frame);
             return None;
         }
         let used = fs::metadata(&path).and_then(|m| m.modified()).ok();
@@ -56,11 +56,11 @@ impl DiskCache {
     }
 
     /// Keeps a frame's sealed bytes.
-    pub fn put(&self, pack: PackId, frame: u32, sealed: &[u8]) {
+    pub fn put(&self, claim: &[u8; 32], frame: u32, sealed: &[u8]) {
         if self.bytes_max == 0 {
             return;
         }
-        let path = self.path(pack, frame);
+        let path = self.path(claim, frame);
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         let name = format!("tmp-{}-{number}", std::process::id());
         let beside = self.dir.join(name);
@@ -89,13 +89,13 @@ impl DiskCache {
     }
 
     /// Drops a frame that turned out to be altered.
-    pub fn remove(&self, pack: PackId, frame: u32) {
-        let _ = fs::remove_file(self.path(pack, frame));
+    pub fn remove(&self, claim: &[u8; 32], frame: u32) {
+        let _ = fs::remove_file(self.path(claim, frame));
     }
 
-    fn path(&self, pack: PackId, frame: u32) -> PathBuf {
-        let pack = pack.to_string();
-        self.dir.join(&pack[..2]).join(format!("{pack}-{frame}"))
+    fn path(&self, claim: &[u8; 32], frame: u32) -> PathBuf {
+        let claim = hex::encode(claim);
+        self.dir.join(&claim[..2]).join(format!("{claim}-{frame}"))
     }
 
     /// Removes what was used longest ago until the bound holds.
@@ -152,7 +152,7 @@ mod tests {
     fn returns_what_was_kept_and_nothing_of_another_length() {
         let dir = tempfile::tempdir().unwrap();
         let cache = DiskCache::new(dir.path().join("frames"), 1 << 20);
-        let pack = PackId([7; 32]);
+        let pack = &[7; 32];
         cache.put(pack, 3, b"sealed");
         assert_eq!(cache.get(pack, 3, 6).as_deref(), Some(&b"sealed"[..]));
         assert_eq!(cache.get(pack, 4, 6), None);
@@ -165,15 +165,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = DiskCache::new(dir.path().to_owned(), 16_000);
         for n in 0..100 {
-            cache.put(PackId([n; 32]), 0, &[n; 1000]);
+            cache.put(&[n; 32], 0, &[n; 1000]);
         }
         let mut files = Vec::new();
         collect(dir.path(), &mut files, 0);
         let total: u64 = files.iter().map(|f| f.1).sum();
         assert!(total <= 17_000, "{total}");
-        assert!(cache.get(PackId([99; 32]), 0, 1000).is_some(), "the newest is there");
+        assert!(cache.get(&[99; 32], 0, 1000).is_some(), "the newest is there");
         let off = DiskCache::new(dir.path().join("off"), 0);
-        off.put(PackId([1; 32]), 0, b"x");
-        assert_eq!(off.get(PackId([1; 32]), 0, 1), None);
+        off.put(&[1; 32], 0, b"x");
+        assert_eq!(off.get(&[1; 32], 0, 1), None);
     }
 }

@@ -50,6 +50,30 @@ pub fn unpack(codec: Codec, packed: &[u8], plain_len: usize) -> Result<Vec<u8>, 
     if plain.len() == plain_len { Ok(plain) } else { Err(wrong) }
 }
 
+/// Unpacks no more than the first `prefix_len` bytes.
+///
+/// # Errors
+///
+/// [`CodecError::Compression`] if they are packed wrongly.
+pub fn unpack_prefix(
+    codec: Codec,
+    packed: &[u8],
+    prefix_len: usize,
+) -> Result<Vec<u8>, CodecError> {
+    use std::io::Read;
+    let wrong = || CodecError::Compression { expected: prefix_len };
+    match codec {
+        Codec::Raw => Ok(packed[..packed.len().min(prefix_len)].to_vec()),
+        Codec::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(packed);
+            let mut plain = Vec::new();
+            let mut prefix = decoder.map_err(|_| wrong())?.take(prefix_len as u64);
+            prefix.read_to_end(&mut plain).map_err(|_| wrong())?;
+            Ok(plain)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +98,17 @@ mod tests {
         assert!(unpack(Codec::Zstd, &bomb, (1 << 24) + 1).is_err());
         assert!(unpack(Codec::Raw, b"abc", 4).is_err());
         assert!(unpack(Codec::Zstd, b"no zstd at all", 4).is_err());
+    }
+
+    #[test]
+    fn a_prefix_is_all_that_is_unpacked_of_a_bomb() {
+        let plain = b"0123456789".repeat(1 << 20);
+        let bomb = zstd::bulk::compress(&plain, 3).unwrap();
+        assert_eq!(unpack_prefix(Codec::Zstd, &bomb, 1000).unwrap(), plain[..1000]);
+        assert_eq!(unpack_prefix(Codec::Raw, b"abc", 2).unwrap(), b"ab");
+        assert_eq!(unpack_prefix(Codec::Raw, b"abc", 9).unwrap(), b"abc");
+        let short = zstd::bulk::compress(b"abc", 3).unwrap();
+        assert_eq!(unpack_prefix(Codec::Zstd, &short, 9).unwrap(), b"abc");
+        assert!(unpack_prefix(Codec::Zstd, b"no zstd at all", 4).is_err());
     }
 }

@@ -32,6 +32,9 @@ pub const RECORD_BYTES_MAX: u64 = 128 << 20;
 pub const BODY_BYTES_MAX: u64 = 256 << 20;
 /// No record has more facts.
 pub const FACTS_MAX: u64 = 1 << 16;
+/// A body's certificate ends within its first bytes, so that it is known who speaks
+/// before more than these is unpacked.
+pub const CERTIFICATE_WITHIN: usize = 1 << 20;
 /// No header is longer. Bytes.
 const HEADER_BYTES_MAX: usize = 4 << 10;
 /// No envelope is longer. Bytes.
@@ -105,6 +108,20 @@ impl Body {
     /// [`FormatError::Malformed`] if it is none.
     pub fn decode(bytes: &[u8]) -> Result<Body, FormatError> {
         decode_whole("record's body", bytes)
+    }
+
+    /// The certificate of a body of which only the beginning is there.
+    #[must_use]
+    pub fn certificate_of(prefix: &[u8]) -> Option<Vec<u8>> {
+        let mut decoder = minicbor::Decoder::new(prefix);
+        decoder.map().ok()?;
+        loop {
+            match decoder.u64().ok()? {
+                0 => decoder.skip().ok()?,
+                1 => return decoder.bytes().ok().map(<[u8]>::to_vec),
+                _ => return None,
+            }
+        }
     }
 }
 
@@ -288,6 +305,10 @@ mod tests {
             certificate: Some(vec![1].into()),
             facts: vec![vec![2].into(), vec![3].into()],
         };
-        assert_eq!(Body::decode(&body.encode()), Ok(body));
+        let bytes = body.encode();
+        assert_eq!(Body::certificate_of(&bytes[..bytes.len() - 3]), Some(vec![1]));
+        let none = Body { certificate: None, ..body.clone() };
+        assert_eq!(Body::certificate_of(&none.encode()), None);
+        assert_eq!(Body::decode(&bytes), Ok(body));
     }
 }

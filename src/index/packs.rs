@@ -10,6 +10,8 @@ use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, WriterId};
 pub struct FoldedRecord {
     /// Its name; `None` for facts that a checkpoint carried.
     pub id: Option<RecordId>,
+    /// The record that facts which a checkpoint carried first stood in.
+    pub carried: Option<RecordId>,
     /// When the store received it. Seconds since 1970.
     pub receipt: i64,
     /// Who published it.
@@ -18,6 +20,8 @@ pub struct FoldedRecord {
     pub chain: Option<ChainId>,
     /// Its place in the chain.
     pub number: u64,
+    /// The record before it in the chain, as it says.
+    pub previous: Option<RecordId>,
     /// Why nothing of it is believed, if so.
     pub problem: Option<String>,
     /// The packs that it claims.
@@ -26,17 +30,24 @@ pub struct FoldedRecord {
     pub snapshots: Vec<(SnapshotId, Vec<u8>)>,
     /// The snapshots that it forgets.
     pub forgotten: Vec<SnapshotId>,
+    /// The writers that it revokes, and from which receipt on. Seconds since 1970.
+    pub revoked: Vec<(WriterId, i64)>,
     /// Its other facts with their places in it, verbatim.
     pub others: Vec<(u64, Vec<u8>)>,
     /// Other records whose facts it carries, so that they need not be read.
     pub covers: Vec<RecordId>,
 }
 
-/// A pack to be folded.
+/// What a record claims of a pack, to be folded.
+///
+/// Anybody with a certificate may claim any pack, so claims that differ in anything
+/// are kept apart: none hides another or has a part in its trust.
 #[derive(Debug, Clone)]
 pub struct FoldedPack {
     /// Its name.
     pub id: PackId,
+    /// A hash of all that is claimed.
+    pub claim: [u8; 32],
     /// 0 for data, 1 for nodes.
     pub kind: u8,
     /// Its size in bytes.
@@ -47,19 +58,19 @@ pub struct FoldedPack {
     pub frames: Vec<u8>,
     /// Whether backups may build on what it claims.
     pub trusted: bool,
-    /// When it was last seen to be there. Seconds since 1970.
-    pub evidence: i64,
     /// Its chunks with their places in its content.
     pub chunks: Vec<(ChunkId, u64, u32)>,
 }
 
-/// A pack, as the index has it.
+/// A claim about a pack, as the index has it.
 #[derive(Debug, Clone)]
 pub struct PackRow {
     /// Its dense number on this machine.
     pub number: i64,
     /// Its name.
     pub id: PackId,
+    /// A hash of all that is claimed.
+    pub claim: [u8; 32],
     /// 0 for data, 1 for nodes.
     pub kind: u8,
     /// Its size in bytes.
@@ -73,7 +84,7 @@ pub struct PackRow {
 /// Where a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkPlace {
-    /// The dense number of its pack.
+    /// The dense number of the claim about its pack.
     pub pack: i64,
     /// Where it begins in the pack's content.
     pub start: u64,
@@ -151,14 +162,16 @@ impl Index {
             let unsigned = |n: i64| u64::try_from(n).unwrap_or(0);
             Ok((
                 unsigned(one("SELECT count(*) FROM record")?),
-                unsigned(one("SELECT count(*) FROM pack")?),
+                unsigned(one("SELECT count(DISTINCT id) FROM pack")?),
                 unsigned(one("SELECT count(*) FROM chunk")?),
-                unsigned(one("SELECT coalesce(sum(size), 0) FROM pack")?),
+                unsigned(one("SELECT coalesce(sum(size), 0)
+                     FROM (SELECT max(size) AS size FROM pack GROUP BY id)")?),
             ))
         })
     }
 
-    /// Every place of a chunk. Empty if it is not known.
+    /// Every place of a chunk, by every claim: trusted ones first, last those of which
+    /// nothing is believed, since their claimants are revoked. Empty if it is not known.
     ///
     /// # Errors
     ///
@@ -166,7 +179,11 @@ impl Index {
     pub fn chunk_places(&self, id: &ChunkId) -> Result<Vec<ChunkPlace>> {
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT pack, start, length FROM chunk WHERE id = ?1 ORDER BY pack",
+                "SELECT pack, start, length FROM chunk WHERE id = ?1
+                 ORDER BY (SELECT max(trusted) FROM claimant
+                           WHERE claimant.pack = chunk.pack AND NOT EXISTS
+                               (SELECT 1 FROM revoked WHERE revoked.writer = claimant.writer
+                                AND claimant.receipt >= since)) DESC NULLS LAST, pack",
             )?;
             let rows = statement.query_map([id.0.as_slice()], |row| {
                 Ok(ChunkPlace { pack: row.get(0)?, start: row.get(1)?, length: row.get(2)? })
@@ -175,8 +192,8 @@ impl Index {
         })
     }
 
-    /// Whether a backup may refer to a chunk without writing it: a trusted pack has
-    /// it, which was seen to be there at `since` or later.
+    /// Whether a backup may refer to a chunk without writing it: a trusted claim has
+    /// it, whose pack was seen to be there at `since` or later.
     ///
     /// # Errors
     ///
@@ -184,15 +201,17 @@ impl Index {
     pub fn has_chunk(&self, id: &ChunkId, since: i64) -> Result<bool> {
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT 1 FROM chunk JOIN pack ON pack.number = chunk.pack
-                 WHERE chunk.id = ?1 AND pack.trusted AND (pack.evidence >= ?2 OR
-                     (SELECT value FROM meta WHERE key = 'witnessed') >= ?2)",
+                "SELECT 1 FROM chunk JOIN claimant ON claimant.pack = chunk.pack
+                 WHERE chunk.id = ?1 AND claimant.trusted AND (claimant.receipt >= ?2 OR
+                     (SELECT value FROM meta WHERE key = 'witnessed') >= ?2)
+                 AND NOT EXISTS (SELECT 1 FROM revoked WHERE revoked.writer = claimant.writer
+                     AND claimant.receipt >= revoked.since)",
             )?;
             statement.exists((id.0.as_slice(), since))
         })
     }
 
-    /// A pack by its dense number.
+    /// A claim about a pack by its dense number.
     ///
     /// # Errors
     ///
@@ -200,7 +219,7 @@ impl Index {
     pub fn pack(&self, number: i64) -> Result<Option<PackRow>> {
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT number, id, kind, size, key, frames FROM pack WHERE number = ?1",
+                "SELECT number, id, kind, size, key, frames, claim FROM pack WHERE number = ?1",
             )?;
             optional(statement.query_row([number], |row| {
                 let id: Vec<u8> = row.get(1)?;
@@ -211,6 +230,7 @@ impl Index {
                     size: row.get(3)?,
                     key: row.get(4)?,
                     frames: row.get(5)?,
+                    claim: row.get(6)?,
                 })
             }))
         })
@@ -231,10 +251,10 @@ impl Index {
 fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
     if let Some(id) = record.id {
         db.prepare_cached(
-            "INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (id) DO UPDATE SET receipt = min(receipt, excluded.receipt),
                  writer = excluded.writer, chain = excluded.chain, number = excluded.number,
-                 problem = excluded.problem",
+                 problem = excluded.problem, previous = excluded.previous",
         )?
         .execute((
             id.0.as_slice(),
@@ -243,10 +263,11 @@ fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
             record.chain.map(|c| c.0.to_vec()),
             i64::try_from(record.number).unwrap_or(i64::MAX),
             record.problem.as_deref(),
+            record.previous.map(|r| r.0.to_vec()),
         ))?;
     }
     for pack in &record.packs {
-        fold_pack(db, pack)?;
+        fold_pack(db, record, pack)?;
     }
     for (id, fact) in &record.snapshots {
         super::snapshots::fold(db, *id, record, fact)?;
@@ -254,6 +275,10 @@ fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
     for id in &record.forgotten {
         db.prepare_cached("INSERT OR IGNORE INTO forgotten VALUES (?1)")?
             .execute([id.0.as_slice()])?;
+    }
+    for (writer, since) in &record.revoked {
+        db.prepare_cached("INSERT OR IGNORE INTO revoked VALUES (?1, ?2)")?
+            .execute((writer.0.as_slice(), since))?;
     }
     let owner = record.id.map(|id| id.0.to_vec()).unwrap_or_default();
     for (place, bytes) in &record.others {
@@ -271,30 +296,32 @@ fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn fold_pack(db: &Connection, pack: &FoldedPack) -> rusqlite::Result<()> {
-    // A pack may be claimed by several records. A key fills one that is missing;
-    // trust and evidence only grow.
+fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusqlite::Result<()> {
+    // Several records may make the same claim. A key fills one that could not be kept.
     let number: i64 = db
         .prepare_cached(
-            "INSERT INTO pack (id, kind, size, key, frames, trusted, evidence)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (id) DO UPDATE SET key = coalesce(pack.key, excluded.key),
-                 trusted = max(trusted, excluded.trusted),
-                 evidence = max(evidence, excluded.evidence)
+            "INSERT INTO pack (id, claim, kind, size, key, frames)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id, claim) DO UPDATE SET key = coalesce(pack.key, excluded.key)
              RETURNING number",
         )?
         .query_row(
             (
                 pack.id.0.as_slice(),
+                pack.claim.as_slice(),
                 pack.kind,
                 i64::try_from(pack.size).unwrap_or(i64::MAX),
                 pack.key.as_deref(),
                 pack.frames.as_slice(),
-                pack.trusted,
-                pack.evidence,
             ),
             |row| row.get(0),
         )?;
+    let writer = record.writer.map(|w| w.0).unwrap_or_default();
+    db.prepare_cached(
+        "INSERT INTO claimant VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET trusted = max(trusted, excluded.trusted)",
+    )?
+    .execute((number, writer.as_slice(), record.receipt, pack.trusted))?;
     let mut insert = db.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?1, ?2, ?3, ?4)")?;
     for (id, start, length) in &pack.chunks {
         let start = i64::try_from(*start).unwrap_or(i64::MAX);

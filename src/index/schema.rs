@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -14,23 +14,34 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 -- Records that were folded, or found to be unreadable (problem).
 CREATE TABLE record (
     id BLOB PRIMARY KEY, receipt INTEGER NOT NULL, writer BLOB, chain BLOB,
-    number INTEGER, problem TEXT
+    number INTEGER, problem TEXT, previous BLOB
 ) WITHOUT ROWID;
 
--- Packs by dense numbers, so that chunk rows are small and a mark is a bitmap.
+-- What was claimed of packs: a row for each distinct claim, by dense numbers, so
+-- that chunk rows are small and a mark is a bitmap.
 CREATE TABLE pack (
-    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, kind INTEGER NOT NULL,
-    size INTEGER NOT NULL, key BLOB, frames BLOB NOT NULL, trusted INTEGER NOT NULL,
-    evidence INTEGER NOT NULL
+    number INTEGER PRIMARY KEY, id BLOB NOT NULL, claim BLOB NOT NULL,
+    kind INTEGER NOT NULL, size INTEGER NOT NULL, key BLOB, frames BLOB NOT NULL,
+    UNIQUE (id, claim)
 );
+-- Who made which of these claims, and when the store received it.
+CREATE TABLE claimant (
+    pack INTEGER NOT NULL, writer BLOB NOT NULL, receipt INTEGER NOT NULL,
+    trusted INTEGER NOT NULL, PRIMARY KEY (pack, writer, receipt)
+) WITHOUT ROWID;
+-- Writers of whom nothing is believed that was received then or later.
+CREATE TABLE revoked (
+    writer BLOB NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (writer, since)
+) WITHOUT ROWID;
 CREATE TABLE chunk (
     id BLOB NOT NULL, pack INTEGER NOT NULL, start INTEGER NOT NULL,
     length INTEGER NOT NULL, PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
 
 CREATE TABLE snapshot (
-    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, receipt INTEGER NOT NULL,
-    writer BLOB NOT NULL, fact BLOB NOT NULL, checksum BLOB NOT NULL
+    number INTEGER PRIMARY KEY, id BLOB NOT NULL, record BLOB NOT NULL,
+    receipt INTEGER NOT NULL, writer BLOB NOT NULL, fact BLOB NOT NULL,
+    checksum BLOB NOT NULL, UNIQUE (id, record)
 );
 CREATE TABLE forgotten (snapshot BLOB PRIMARY KEY) WITHOUT ROWID;
 

@@ -24,16 +24,19 @@ pub(super) fn fold(
     fact: &[u8],
 ) -> rusqlite::Result<()> {
     let writer = record.writer.map(|w| w.0).unwrap_or_default();
-    // The earliest receipt stands: an id is of one taking, and what comes later
-    // under the same id is a copy.
+    let own = record.id.or(record.carried).map(|r| r.0).unwrap_or_default();
+    // Which of several records stands is decided when it is read: who published the
+    // one that stands now may be revoked later.
     db.prepare_cached(
-        "INSERT INTO snapshot (id, receipt, writer, fact, checksum) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (id) DO UPDATE SET receipt = excluded.receipt, writer = excluded.writer,
-             fact = excluded.fact, checksum = excluded.checksum
+        "INSERT INTO snapshot (id, record, receipt, writer, fact, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id, record) DO UPDATE SET receipt = excluded.receipt,
+             writer = excluded.writer, fact = excluded.fact, checksum = excluded.checksum
          WHERE excluded.receipt < snapshot.receipt",
     )?
     .execute((
         id.0.as_slice(),
+        own.as_slice(),
         record.receipt,
         writer.as_slice(),
         fact,
@@ -47,24 +50,32 @@ fn checksum(receipt: i64, writer: &[u8], fact: &[u8]) -> Vec<u8> {
 }
 
 impl Index {
-    /// All snapshots that are not forgotten, in no order.
+    /// All snapshots that are believed and not forgotten, in no order.
+    ///
+    /// An id is of one taking, and what comes later under the same id is a copy: of
+    /// several records the one with the earliest receipt stands, then the lesser one.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] if a row is not what was written.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRow>> {
-        type Row = (i64, Vec<u8>, Vec<u8>, Vec<u8>);
-        let rows: Vec<Row> = self.read(|db| {
+        type Row = (i64, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+        let mut rows: Vec<Row> = self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT receipt, writer, fact, checksum FROM snapshot
-                 WHERE id NOT IN (SELECT snapshot FROM forgotten)",
+                "SELECT receipt, writer, fact, checksum, id FROM snapshot
+                 WHERE id NOT IN (SELECT snapshot FROM forgotten) AND NOT EXISTS
+                     (SELECT 1 FROM revoked WHERE revoked.writer = snapshot.writer
+                      AND snapshot.receipt >= since)
+                 ORDER BY id, receipt, record",
             )?;
-            let rows = statement
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+            let rows = statement.query_map([], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            })?;
             rows.collect()
         })?;
+        rows.dedup_by(|copy, first| copy.4 == first.4);
         rows.into_iter()
-            .map(|(receipt, writer, fact, sum)| {
+            .map(|(receipt, writer, fact, sum, _)| {
                 let corrupt = || Error::Corrupt {
                     path: self.path.clone(),
                     what: "a snapshot's row is not what was written".into(),
@@ -78,7 +89,7 @@ impl Index {
             .collect()
     }
 
-    /// A number that changes whenever a snapshot is added or forgotten.
+    /// Numbers that change whenever a snapshot is added or forgotten, or a writer revoked.
     ///
     /// # Errors
     ///
@@ -87,7 +98,8 @@ impl Index {
         self.read(|db| {
             db.query_row(
                 "SELECT (SELECT count(*) FROM snapshot), (SELECT coalesce(max(number), 0)
-                 FROM snapshot), (SELECT count(*) FROM forgotten)",
+                 FROM snapshot),
+                 (SELECT count(*) FROM forgotten) + (SELECT count(*) FROM revoked)",
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
             )

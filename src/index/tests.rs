@@ -10,12 +10,12 @@ fn opened(dir: &Path) -> Opened {
 fn record(n: u8) -> FoldedRecord {
     let pack = FoldedPack {
         id: PackId([n; 32]),
+        claim: [n; 32],
         kind: 0,
         size: 100,
         key: None,
         frames: vec![n],
         trusted: n.is_multiple_of(2),
-        evidence: 1000 + i64::from(n),
         chunks: vec![(ChunkId([n; 32]), 5, 10), (ChunkId([99; 32]), 15, 10)],
     };
     FoldedRecord {
@@ -54,8 +54,8 @@ fn a_chunk_counts_only_with_trust_and_fresh_evidence() {
     let index = opened(dir.path()).index;
     index.fold(&[record(1), record(2)]).unwrap();
     assert!(!index.has_chunk(&ChunkId([1; 32]), 0).unwrap(), "not trusted");
-    assert!(index.has_chunk(&ChunkId([2; 32]), 1002).unwrap());
-    assert!(!index.has_chunk(&ChunkId([2; 32]), 1003).unwrap(), "stale");
+    assert!(index.has_chunk(&ChunkId([2; 32]), 52).unwrap());
+    assert!(!index.has_chunk(&ChunkId([2; 32]), 53).unwrap(), "stale");
     index.witness_packs(2000).unwrap();
     assert!(index.has_chunk(&ChunkId([2; 32]), 2000).unwrap());
 }
@@ -151,4 +151,84 @@ fn a_scan_replaces_the_one_before_when_it_is_adopted_and_not_sooner() {
     index.adopt_scan("s", &scan(two), Some(one)).unwrap();
     assert_eq!(["a", "b", "c"].map(|path| there(two, path)), [Some(1), Some(2), None]);
     assert_eq!(index.scan_source("s").unwrap(), Some(scan(two)));
+}
+
+/// Whoever claims a pack falsely, before or after the true claim: the true frames are
+/// there, and nothing that only he claims becomes trusted.
+#[test]
+fn claims_of_one_pack_are_kept_apart() {
+    let (real, invented) = (ChunkId([7; 32]), ChunkId([8; 32]));
+    let claim = |n: u8, trusted, chunks: &[ChunkId]| {
+        let mut one = record(n);
+        one.packs[0].id = PackId([5; 32]);
+        one.packs[0].trusted = trusted;
+        one.packs[0].chunks = chunks.iter().map(|id| (*id, 0, 10)).collect();
+        one
+    };
+    let (bad, good) = (claim(1, false, &[real, invented]), claim(2, true, &[real]));
+    for order in [[&bad, &good], [&good, &bad]] {
+        let dir = tempfile::tempdir().unwrap();
+        let index = opened(dir.path()).index;
+        order.into_iter().for_each(|one| index.fold(std::slice::from_ref(one)).unwrap());
+        assert!(index.has_chunk(&real, 0).unwrap());
+        assert!(!index.has_chunk(&invented, 0).unwrap());
+        let places = index.chunk_places(&real).unwrap();
+        let frames: Vec<_> =
+            places.iter().map(|at| index.pack(at.pack).unwrap().unwrap().frames).collect();
+        assert_eq!(frames, [vec![2], vec![1]], "the trusted claim is tried first");
+        let (_, packs, _, bytes) = index.counts().unwrap();
+        assert_eq!((packs, bytes), (1, 100));
+    }
+}
+
+/// A revocation holds whether it is learnt before or after what it is about.
+#[test]
+fn a_revoked_writer_is_not_believed_in_any_order() {
+    let revoke = |since| FoldedRecord {
+        revoked: vec![(WriterId([2; 32]), since)],
+        ..FoldedRecord { packs: vec![], snapshots: vec![], ..record(100) }
+    };
+    // A copy that somebody else published later stands in its place.
+    let copy = FoldedRecord { snapshots: record(2).snapshots, ..record(4) };
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
+        let dir = tempfile::tempdir().unwrap();
+        let index = opened(dir.path()).index;
+        let records = [record(2), copy.clone(), revoke(52)];
+        for at in order {
+            index.fold(std::slice::from_ref(&records[at])).unwrap();
+        }
+        let snapshots = index.snapshots().unwrap();
+        assert_eq!(snapshots.len(), 1);
+        assert_eq!(snapshots[0].writer, WriterId([4; 32]));
+        assert!(!index.has_chunk(&ChunkId([2; 32]), 0).unwrap());
+        assert!(index.has_chunk(&ChunkId([4; 32]), 0).unwrap());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(dir.path()).index;
+    index.fold(&[record(2), revoke(53)]).unwrap();
+    let before = index.snapshots_version().unwrap();
+    assert_eq!(index.snapshots().unwrap().len(), 1, "what was received before stands");
+    assert!(index.has_chunk(&ChunkId([2; 32]), 0).unwrap());
+    index.fold(&[revoke(10)]).unwrap();
+    assert_ne!(index.snapshots_version().unwrap(), before);
+    assert!(index.snapshots().unwrap().is_empty(), "the earliest revocation holds");
+}
+
+#[test]
+fn of_equal_receipts_the_lesser_record_stands_in_any_order() {
+    let one = |n: u8, receipt| FoldedRecord {
+        receipt,
+        snapshots: vec![(SnapshotId([7; 16]), vec![n])],
+        ..record(n)
+    };
+    let records = [one(1, 20), one(2, 10), one(3, 10)];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+        let dir = tempfile::tempdir().unwrap();
+        let index = opened(dir.path()).index;
+        for at in order {
+            index.fold(std::slice::from_ref(&records[at])).unwrap();
+        }
+        let facts: Vec<_> = index.snapshots().unwrap().into_iter().map(|row| row.fact).collect();
+        assert_eq!(facts, [vec![2]]);
+    }
 }

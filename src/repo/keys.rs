@@ -163,9 +163,10 @@ impl Keys {
     }
 
     /// Wraps a pack's key for the local index. A writer that cannot read keeps none.
+    /// `claim` is a hash of all that is claimed of the pack, this key included.
     #[must_use]
-    pub fn wrap_pack_key(&self, pack: PackId, key: &[u8; 32]) -> Option<Vec<u8>> {
-        let sealer = self.pack_wrapping(pack)?.sealer();
+    pub fn wrap_pack_key(&self, pack: PackId, claim: &[u8; 32], key: &[u8; 32]) -> Option<Vec<u8>> {
+        let sealer = self.pack_wrapping(pack, claim)?.sealer();
         let mut bytes = key.to_vec();
         sealer.seal(Part::Numbered(0), b"asof index", &mut bytes);
         Some(bytes)
@@ -173,17 +174,24 @@ impl Keys {
 
     /// Unwraps a pack's key from the local index; none if it was altered.
     #[must_use]
-    pub fn unwrap_pack_key(&self, pack: PackId, wrapped: &[u8]) -> Option<SealKey> {
-        let sealer = self.pack_wrapping(pack)?.sealer();
+    pub fn unwrap_pack_key(
+        &self,
+        pack: PackId,
+        claim: &[u8; 32],
+        wrapped: &[u8],
+    ) -> Option<SealKey> {
+        let sealer = self.pack_wrapping(pack, claim)?.sealer();
         let mut bytes = Zeroizing::new(wrapped.to_vec());
         let plain = sealer.open(Part::Numbered(0), b"asof index", &mut bytes).ok()?;
         Some(SealKey::from_bytes((&*plain).try_into().ok()?))
     }
 
-    /// A key of its own for each pack, so that one nonce is enough.
-    fn pack_wrapping(&self, pack: PackId) -> Option<SealKey> {
+    /// A key of its own for each claim, so that one nonce is enough: whoever claims
+    /// another key for a pack claims something else.
+    fn pack_wrapping(&self, pack: PackId, claim: &[u8; 32]) -> Option<SealKey> {
         let wrapping = self.wrapping.as_ref()?;
-        Some(SealKey::from_bytes(wrapping.derive(&format!("asof index {pack}"))))
+        let purpose = format!("asof index {pack} {}", hex::encode(claim));
+        Some(SealKey::from_bytes(wrapping.derive(&purpose)))
     }
 }
 

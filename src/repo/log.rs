@@ -5,15 +5,20 @@
 //! GET of what is unknown, and a fold of it all in a few transactions; a full LIST
 //! now and then finds records of writers whose clocks are wrong.
 //!
+//! Whoever can put objects into the store can have them fetched. So it is looked at
+//! who speaks before more than the beginning of a body is unpacked, and of records
+//! that are large, packed or unpacked, one is taken apart at a time.
+//!
 //! What cannot be read, is forged, or says what its signer may not say is left
 //! out, remembered and reported; everything else stands.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::base::{ChainId, Kind, RecordId, UnixTime, WriterId};
-use crate::codec::compress::{Codec, Compressor, unpack};
+use crate::codec::compress::{Codec, Compressor, unpack, unpack_prefix};
 use crate::codec::envelope::Envelope;
 use crate::codec::hash::sha256;
 use crate::codec::random;
@@ -22,10 +27,12 @@ use crate::format::certificate::Certificate;
 use crate::format::fact::{Fact, Signer, may_publish};
 use crate::format::names::{self, Hour};
 use crate::format::pack::PackFact;
-use crate::format::record::{Body, Header, RECORD_BYTES_MAX, Record};
+use crate::format::record::{Body, CERTIFICATE_WITHIN, Header, RECORD_BYTES_MAX, Record};
 use crate::format::{FormatError, VERSION};
 use crate::index::{FoldedPack, FoldedRecord};
+pub use crate::repo::chains::{ChainGap, chain_gaps};
 use crate::repo::{Error, Repository, Result};
+use crate::store::Listed;
 
 /// A fact that is ready to be published.
 #[derive(Debug, Clone)]
@@ -80,6 +87,10 @@ const SLACK: Duration = Duration::from_secs(6 * 3600);
 const FULL_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Records fetched at once, and folded in one transaction.
 const BATCH: usize = 32;
+/// A record of more bytes is fetched while no other such is.
+const LARGE_RECORD: u64 = 1 << 20;
+/// A body that unpacks to more is unpacked while no other such is. Bytes.
+const LARGE_BODY: u64 = 16 << 20;
 
 const INFO: &[u8] = b"asof record";
 
@@ -123,6 +134,10 @@ impl Chain {
         let bytes = record.issue(key);
         let id = RecordId(sha256(&bytes));
         let name = names::record(Hour::of(now), id);
+        if bytes.len() as u64 > RECORD_BYTES_MAX {
+            let why = FormatError::malformed("record", "it is longer than a record may be");
+            return Err(Error::object(&name)(why));
+        }
         // What leaves the process is read back first.
         Record::decode(id, &bytes, repo.config().repository).map_err(Error::object(&name))?;
         let put = repo.store().put_new(&name, Bytes::from(bytes))?;
@@ -169,16 +184,16 @@ pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
         let mut known = Vec::new();
         for object in &page.objects {
             match names::parse_record(&object.key) {
-                Some((_, id)) => known.push((id, object.key.clone(), object.receipt)),
+                Some((_, id)) => known.push((id, object.clone())),
                 None => report
                     .problems
                     .push((object.key.clone(), "it has no name that a record can have".into())),
             }
         }
-        let ids: Vec<RecordId> = known.iter().map(|(id, _, _)| *id).collect();
+        let ids: Vec<RecordId> = known.iter().map(|(id, _)| *id).collect();
         let unknown: std::collections::HashSet<RecordId> =
             index.unknown_records(&ids)?.into_iter().collect();
-        known.retain(|(id, _, _)| unknown.contains(id));
+        known.retain(|(id, _)| unknown.contains(id));
         for batch in known.chunks(BATCH) {
             fetch_batch(repo, batch, &mut report)?;
         }
@@ -219,20 +234,21 @@ fn store_time(repo: &Repository, key: &str, at: UnixTime) -> Result<()> {
 /// Fetches records side by side and folds them together.
 fn fetch_batch(
     repo: &Repository,
-    batch: &[(RecordId, String, UnixTime)],
+    batch: &[(RecordId, Listed)],
     report: &mut SyncReport,
 ) -> Result<()> {
     const FETCHERS: usize = 8;
     let next = std::sync::atomic::AtomicUsize::new(0);
+    let large = Mutex::new(());
     let outcomes: Vec<(usize, Result<Folding>)> = std::thread::scope(|scope| {
         let worker = || {
             let mut mine = Vec::new();
             loop {
                 let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let Some((id, name, receipt)) = batch.get(at) else {
+                let Some((id, object)) = batch.get(at) else {
                     break;
                 };
-                mine.push((at, fetch_one(repo, *id, name, *receipt)));
+                mine.push((at, fetch_one(repo, *id, object, &large)));
             }
             mine
         };
@@ -250,7 +266,7 @@ fn fetch_batch(
     for (at, outcome) in outcomes {
         let folding = outcome?;
         report.records += 1;
-        let name = batch.get(at).map(|(_, name, _)| name.clone()).unwrap_or_default();
+        let name = batch.get(at).map(|(_, object)| object.key.clone()).unwrap_or_default();
         report.problems.extend(folding.problems.into_iter().map(|why| (name.clone(), why)));
         folded.push(folding.record);
         folded.extend(folding.merged);
@@ -267,9 +283,19 @@ struct Folding {
     problems: Vec<String>,
 }
 
-fn fetch_one(repo: &Repository, id: RecordId, name: &str, receipt: UnixTime) -> Result<Folding> {
+fn fetch_one(
+    repo: &Repository,
+    id: RecordId,
+    object: &Listed,
+    large: &Mutex<()>,
+) -> Result<Folding> {
+    let (name, receipt) = (&object.key, object.receipt);
+    let mut turn = Turn { large, mine: None };
+    if object.size > LARGE_RECORD {
+        turn.wait();
+    }
     let read = repo.store().get(name, RECORD_BYTES_MAX).map_err(Error::Store);
-    let opened = read.and_then(|bytes| open(repo, id, name, &bytes));
+    let opened = read.and_then(|bytes| open(repo, id, name, &bytes, &mut turn));
     match opened {
         Ok((header, body, signer)) => {
             let mut folding = fold(repo, id, &header, &body, &signer, receipt);
@@ -290,6 +316,20 @@ fn fetch_one(repo: &Repository, id: RecordId, name: &str, receipt: UnixTime) -> 
     }
 }
 
+/// The right to hold a large record in memory, which one at a time has.
+struct Turn<'a> {
+    large: &'a Mutex<()>,
+    mine: Option<MutexGuard<'a, ()>>,
+}
+
+impl Turn<'_> {
+    fn wait(&mut self) {
+        if self.mine.is_none() {
+            self.mine = Some(self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
 fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -306,6 +346,7 @@ fn open(
     id: RecordId,
     name: &str,
     bytes: &[u8],
+    turn: &mut Turn<'_>,
 ) -> Result<(Header, Body, Signer)> {
     let config = repo.config();
     let record = Record::decode(id, bytes, config.repository).map_err(Error::object(name))?;
@@ -334,11 +375,20 @@ fn open(
         1 => Codec::Zstd,
         _ => return Err(malformed("its body is packed in an unknown way")),
     };
+    let writer = record.header.writer;
+    if writer != config.owner {
+        let prefix = unpack_prefix(codec, packed, CERTIFICATE_WITHIN);
+        let certificate = Body::certificate_of(&prefix.map_err(Error::sealed(name))?);
+        signer_of(repo, writer, certificate.as_ref()).map_err(Error::object(name))?;
+    }
+    if record.header.body_len > LARGE_BODY {
+        turn.wait();
+    }
     let length = usize::try_from(record.header.body_len).unwrap_or(usize::MAX);
     let plain = unpack(codec, packed, length).map_err(Error::sealed(name))?;
     let body = Body::decode(&plain).map_err(Error::object(name))?;
-    let signer = signer_of(repo, record.header.writer, body.certificate.as_deref())
-        .map_err(Error::object(name))?;
+    let signer =
+        signer_of(repo, writer, body.certificate.as_deref()).map_err(Error::object(name))?;
     Ok((record.header, body, signer))
 }
 
@@ -375,6 +425,7 @@ fn fold(
             writer: Some(header.writer),
             chain: Some(header.chain),
             number: header.number,
+            previous: header.previous,
             ..FoldedRecord::default()
         },
         ..Folding::default()
@@ -408,10 +459,18 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
     }
     let record = &mut folding.record;
     match fact {
-        Fact::Pack(pack) => record.packs.push(folded_pack(repo, &pack, signer, record.receipt)),
+        Fact::Pack(pack) => record.packs.push(folded_pack(repo, &pack, signer)),
         Fact::Snapshot(snapshot) => record.snapshots.push((snapshot.id, bytes.to_vec())),
         Fact::Forget(forget) => {
             record.forgotten.extend(forget.snapshots);
+            record.others.push((place, bytes.to_vec()));
+        }
+        Fact::Revoke(revoke) if revoke.writer == repo.config().owner => folding
+            .problems
+            .push(format!("fact {place} is ignored: it revokes the owner, whom nobody can")),
+        Fact::Revoke(revoke) => {
+            // Receipts are whole seconds.
+            record.revoked.push((revoke.writer, revoke.from.seconds));
             record.others.push((place, bytes.to_vec()));
         }
         Fact::Checkpoint(checkpoint) => {
@@ -422,26 +481,26 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
         | Fact::Condemn(_)
         | Fact::Reprieve(_)
         | Fact::Deleted(_)
-        | Fact::Revoke(_)
         | Fact::Grace(_)
         | Fact::Unknown(_) => record.others.push((place, bytes.to_vec())),
     }
 }
 
-fn folded_pack(repo: &Repository, pack: &PackFact, signer: &Signer, evidence: i64) -> FoldedPack {
+fn folded_pack(repo: &Repository, pack: &PackFact, signer: &Signer) -> FoldedPack {
     let own = repo.keys().writer_id().ok();
     let trusted = match signer {
         Signer::Owner => true,
         Signer::Writer(certificate) => certificate.trusted || own == Some(certificate.writer),
     };
+    let claim = sha256(&pack.encode());
     FoldedPack {
         id: pack.id,
+        claim,
         kind: pack.kind as u8,
         size: pack.size,
-        key: pack.key.and_then(|key| repo.keys().wrap_pack_key(pack.id, &key)),
+        key: pack.key.and_then(|key| repo.keys().wrap_pack_key(pack.id, &claim, &key)),
         frames: pack.directory.encode_frames(),
         trusted,
-        evidence,
         chunks: pack.directory.places().collect(),
     }
 }
@@ -475,6 +534,7 @@ fn merge(repo: &Repository, body: &Body, signer: &Signer, folding: &mut Folding)
         for (place, fact) in merged.into_iter().enumerate() {
             let mut one = Folding {
                 record: FoldedRecord {
+                    carried: Some(fact.record),
                     receipt: fact.receipt.seconds,
                     writer: Some(fact.writer),
                     ..FoldedRecord::default()

@@ -13,11 +13,14 @@ use crate::codec::hash::{ChunkKind, IdKey, sha256};
 use crate::codec::random;
 use crate::codec::seal::{Part, SealKey, Sealer, TAG_BYTES};
 use crate::format::pack::{
-    DIRECTORY_BYTES_MAX, Directory, FOOTER_BYTES, FRAME_BYTES_MAX, Frame, HEADER_BYTES, Header,
-    PackFact, associated, decode_footer, encode_footer, envelope_info,
+    DIRECTORY_BYTES_MAX, Directory, FOOTER_BYTES, FRAME_BYTES_MAX, FRAMES_MAX, Frame, HEADER_BYTES,
+    Header, PackFact, associated, decode_footer, encode_footer, envelope_info,
 };
 use crate::format::{FormatError, names};
 use crate::repo::{Error, Result};
+
+/// A pack with so many chunks is full, and so is a record: some 8 MB.
+pub const CHUNKS_MANY: usize = 200_000;
 
 /// A frame that was compressed and waits for its place in a pack.
 pub struct PackedFrame {
@@ -90,6 +93,15 @@ impl PackBuilder {
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Whether it should be finished: it has `target` bytes, or as many chunks or
+    /// frames as one record can well tell of. What compresses very well has many.
+    #[must_use]
+    pub fn is_full(&self, target: usize) -> bool {
+        self.bytes.len() >= target
+            || self.directory.chunks.len() >= CHUNKS_MANY
+            || self.directory.frames.len() >= FRAMES_MAX / 2
     }
 
     /// Seals a frame and puts it behind the others.

@@ -8,12 +8,14 @@
 
 use crate::base::ChunkId;
 use crate::codec::hash::SplitKey;
+use crate::format::FormatError;
 use crate::format::extents::{Content, Extent, ExtentChild, LIST_MAX, ends_list};
 use crate::format::fact::{LINKS_INLINE_MAX, Links};
 use crate::format::node::{
-    Child, Entry, FileKind, LEAF_BYTES_MAX, LEAF_ENTRIES_MAX, Leaf, LinkGroup, Node, Owner, Subtree,
+    Child, Entry, FileKind, LEAF_BYTES_MAX, LEAF_ENTRIES_MAX, Leaf, LinkGroup, NODE_BYTES_MAX,
+    Node, Owner, Subtree,
 };
-use crate::repo::Result;
+use crate::repo::{Error, Result};
 
 /// Takes nodes as they are made.
 pub trait NodeSink {
@@ -87,9 +89,15 @@ impl DirBuilder {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
+    /// Those of the sink, and [`Error::Object`] if the entry does not [fit](fits):
+    /// nothing is stored that could not be read back.
     pub fn add(&mut self, draft: Draft, inode: u64, sink: &mut dyn NodeSink) -> Result<()> {
         let Draft { mut entry, refs, owner } = draft;
+        if !fits(&entry) {
+            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            let why = FormatError::malformed("entry", "it is longer than a node may be");
+            return Err(Error::object(format!("the entry of {name}"))(why));
+        }
         let bytes = weigh(&entry) + refs.len() * 33;
         if !self.leaf.entries.is_empty() && self.bytes + bytes > LEAF_BYTES_MAX {
             self.cut(sink)?;
@@ -247,6 +255,17 @@ pub fn draft_of(entry: &Entry, refs: &[ChunkId], owners: &[Owner]) -> Draft {
     let owner = owners.get(entry.owner as usize).cloned().unwrap_or_default();
     entry.owner = 0;
     Draft { entry, refs: own, owner }
+}
+
+/// The most that an entry takes in a node besides its extended attributes: a name, a
+/// target, inline content or a list of extents with their references. Bytes.
+const ENTRY_BESIDES_MAX: usize = 256 << 10;
+
+/// Whether a node can hold an entry. Only extended attributes can be too long for it.
+#[must_use]
+pub fn fits(entry: &Entry) -> bool {
+    let xattrs: usize = entry.xattrs.iter().map(|x| x.name.len() + x.value.len() + 16).sum();
+    xattrs <= NODE_BYTES_MAX - ENTRY_BESIDES_MAX
 }
 
 /// About how many bytes an entry takes in a node.

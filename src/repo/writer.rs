@@ -6,7 +6,7 @@
 //!   → compressors           one a core
 //!     → packer              seals frames, fills a pack of data and one of nodes
 //!       → uploaders         decode the pack again, put it
-//!         → publisher       a record every few packs, the snapshot's last
+//!         → publisher       a record every few packs or many chunks, the snapshot's last
 //! ```
 //!
 //! Each lane gathers its own frames, so the files that one caller reads one after
@@ -31,8 +31,9 @@ use crate::codec::hash::{ChunkKind, sha256};
 use crate::format::fact::Fact;
 use crate::format::names;
 use crate::format::pack::PackFact;
+use crate::format::record::FACTS_MAX;
 use crate::repo::log::{Chain, EncodedFact, Published};
-use crate::repo::packer::{BuiltPack, PackBuilder, PackedFrame, verify_pack};
+use crate::repo::packer::{BuiltPack, CHUNKS_MANY, PackBuilder, PackedFrame, verify_pack};
 use crate::repo::trees::NodeSink;
 use crate::repo::{Error, Repository, Result};
 
@@ -42,6 +43,9 @@ const FRAME_BYTES: usize = 1 << 20;
 const ALONE_BYTES: usize = 384 << 10;
 /// A record is published after so many packs.
 const PACKS_PER_RECORD: usize = 8;
+/// No record is made with more bytes of facts, unless one fact has more: half of
+/// what a record may have.
+const FACTS_BYTES: usize = 64 << 20;
 
 /// How chunks are written.
 #[derive(Debug, Clone, Copy)]
@@ -203,12 +207,12 @@ impl Writer {
         if self.shared.options.dry_run || (waiting.is_empty() && last.is_empty()) {
             return Ok((None, written));
         }
-        let mut facts: Vec<EncodedFact> =
-            waiting.into_iter().map(|pack| EncodedFact::of(&Fact::Pack(Box::new(pack)))).collect();
-        facts.extend(last);
-        let published = chain.publish(&self.shared.repo, facts)?;
-        written.records += 1;
-        Ok((Some(published), written))
+        let mut published = None;
+        for facts in into_records(pack_facts(waiting), last, FACTS_BYTES, FACTS_MAX as usize) {
+            published = Some(chain.publish(&self.shared.repo, facts)?);
+            written.records += 1;
+        }
+        Ok((published, written))
     }
 
     /// Bytes of chunks that the repository did not have, so far.
@@ -395,7 +399,7 @@ fn pack(
             )?),
         };
         builder.add(frame);
-        if builder.len() >= target
+        if builder.is_full(target)
             && let Some(full) = builders.remove(&kind)
             && built.send(full.finish()).is_err()
         {
@@ -434,16 +438,17 @@ fn publish(shared: &Shared, stored: &Receiver<(PackFact, UnixTime)>) -> Publishi
         publishing.written.packs += 1;
         publishing.written.bytes_stored += pack.size;
         publishing.waiting.push(pack);
-        if publishing.waiting.len() < PACKS_PER_RECORD || shared.is_over() {
+        if !is_due(&publishing.waiting) || shared.is_over() {
             continue;
         }
         let packs = std::mem::take(&mut publishing.waiting);
         let chunks: Vec<ChunkId> =
             packs.iter().flat_map(|p| p.directory.chunks.iter().map(|(id, _)| *id)).collect();
-        let facts = packs.into_iter().map(|p| EncodedFact::of(&Fact::Pack(Box::new(p)))).collect();
-        match publishing.chain.publish(&shared.repo, facts) {
-            Ok(_) => {
-                publishing.written.records += 1;
+        let records = into_records(pack_facts(packs), Vec::new(), FACTS_BYTES, FACTS_MAX as usize);
+        publishing.written.records += records.len() as u64;
+        let publish = |facts| publishing.chain.publish(&shared.repo, facts).map(|_| ());
+        match records.into_iter().try_for_each(publish) {
+            Ok(()) => {
                 let mut claimed = lock(&shared.claimed);
                 for id in chunks {
                     claimed.remove(&id);
@@ -453,6 +458,44 @@ fn publish(shared: &Shared, stored: &Receiver<(PackFact, UnixTime)>) -> Publishi
         }
     }
     publishing
+}
+
+/// Whether the packs that wait are enough for a record.
+fn is_due(waiting: &[PackFact]) -> bool {
+    let chunks: usize = waiting.iter().map(|pack| pack.directory.chunks.len()).sum();
+    waiting.len() >= PACKS_PER_RECORD || chunks >= CHUNKS_MANY
+}
+
+fn pack_facts(packs: Vec<PackFact>) -> Vec<EncodedFact> {
+    packs.into_iter().map(|pack| EncodedFact::of(&Fact::Pack(Box::new(pack)))).collect()
+}
+
+/// Divides facts into records of at most so many bytes and facts, in order. Those of
+/// `last` stay together, in the last record.
+fn into_records(
+    facts: Vec<EncodedFact>,
+    last: Vec<EncodedFact>,
+    bytes_max: usize,
+    facts_max: usize,
+) -> Vec<Vec<EncodedFact>> {
+    let mut records = Vec::new();
+    let mut open: Vec<EncodedFact> = Vec::new();
+    let mut size = 0;
+    let groups = facts.into_iter().map(|fact| vec![fact]).chain([last]);
+    for group in groups.filter(|group| !group.is_empty()) {
+        let bytes: usize = group.iter().map(|fact| fact.bytes.len()).sum();
+        let exceeds = size + bytes > bytes_max || open.len() + group.len() > facts_max;
+        if !open.is_empty() && exceeds {
+            records.push(std::mem::take(&mut open));
+            size = 0;
+        }
+        size += bytes;
+        open.extend(group);
+    }
+    if !open.is_empty() {
+        records.push(open);
+    }
+    records
 }
 
 fn spawn<T: Send + 'static>(
@@ -467,4 +510,50 @@ fn spawn<T: Send + 'static>(
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::PackId;
+    use crate::format::pack::Directory;
+
+    /// A record that is too long could not be read: what waits is then told in
+    /// several, and the snapshot in the last.
+    #[test]
+    fn records_stay_within_their_bounds() {
+        let facts = |lengths: &[usize]| -> Vec<EncodedFact> {
+            lengths.iter().map(|&n| EncodedFact { bytes: vec![0; n] }).collect()
+        };
+        let divided = |waiting: &[usize], last: &[usize]| -> Vec<Vec<usize>> {
+            let records = into_records(facts(waiting), facts(last), 10, 3);
+            let lengths =
+                |record: &Vec<EncodedFact>| record.iter().map(|f| f.bytes.len()).collect();
+            records.iter().map(lengths).collect()
+        };
+        assert_eq!(divided(&[4, 4], &[2]), [vec![4, 4, 2]]);
+        assert_eq!(divided(&[4, 4, 4], &[2]), [vec![4, 4], vec![4, 2]]);
+        assert_eq!(divided(&[4, 4], &[3]), [vec![4, 4], vec![3]]);
+        assert_eq!(divided(&[1, 1], &[1, 1]), [vec![1, 1], vec![1, 1]]);
+        assert_eq!(divided(&[20, 1], &[]), [vec![20], vec![1]]);
+        assert_eq!(divided(&[], &[30]), [vec![30]]);
+        assert_eq!(divided(&[], &[]), Vec::<Vec<usize>>::new());
+    }
+
+    #[test]
+    fn many_chunks_are_published_before_many_packs() {
+        let pack = |chunks| PackFact {
+            id: PackId([1; 32]),
+            kind: ChunkKind::Data,
+            size: 1,
+            key: None,
+            directory: Directory {
+                frames: Vec::new(),
+                chunks: vec![(ChunkId([2; 32]), 1); chunks],
+            },
+        };
+        assert!(!is_due(&[pack(1), pack(CHUNKS_MANY - 2)]));
+        assert!(is_due(&[pack(1), pack(CHUNKS_MANY - 1)]));
+        assert!(is_due(&vec![pack(1); PACKS_PER_RECORD]));
+    }
 }

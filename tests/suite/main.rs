@@ -8,6 +8,7 @@ mod backup_restore;
 mod ceph;
 mod decode_any;
 mod fixture;
+mod forged;
 mod golden_bytes;
 mod reader;
 mod safety;

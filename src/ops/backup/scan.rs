@@ -15,7 +15,7 @@ use crate::codec::chunker::Chunker;
 use crate::codec::hash::ChunkKind;
 use crate::format::node::{Entry, Leaf, LinkId, MARK_CHANGED_WHILE_READ, Node};
 use crate::ops::{Error, Result};
-use crate::repo::trees::{Draft, StoredDir};
+use crate::repo::trees::{Draft, StoredDir, fits};
 use crate::repo::writer::Writer;
 use crate::repo::{self, Repository};
 use crate::source::{FileKind, Meta, Owners, Roots, Rules, Trouble, Visit, Visitor, walk};
@@ -286,6 +286,13 @@ impl Walker<'_> {
         Ok(())
     }
 
+    /// A node could not hold it.
+    fn too_long(&mut self, path: &[u8], then: &str) -> Result<()> {
+        let why = format!("its extended attributes are more than can be stored: {then}");
+        report_problem(self.scan.progress, path, why);
+        self.send(Event::Missing)
+    }
+
     fn xattrs(&self, visit: &Visit<'_>) -> crate::source::Xattrs {
         match visit.xattrs() {
             Ok(xattrs) => xattrs,
@@ -337,11 +344,20 @@ impl Visitor for Walker<'_> {
             true => None,
             false => self.old(dir.name, dir.meta, None)?,
         };
+        let mut inode = self.inode(dir.meta);
         let (same, new_draft) = match old {
             Some(old) if old.same => (true, old.draft),
             _ => {
                 let owner = owner_of(&mut self.owners, dir.meta);
-                (false, draft(dir.name, dir.meta, owner, self.xattrs(dir)))
+                let mut new = draft(dir.name, dir.meta, owner, self.xattrs(dir));
+                if !fits(&new.entry) {
+                    // What is in it is worth more than its attributes. Without an
+                    // inode number it is looked at again the next time.
+                    self.too_long(dir.path, "it is stored without them")?;
+                    new.entry.xattrs.clear();
+                    inode = 0;
+                }
+                (false, new)
             }
         };
         let (head, old_dir) = match self.old_dir(dir.path)? {
@@ -350,7 +366,6 @@ impl Visitor for Walker<'_> {
         };
         self.dirs.push(old_dir);
         let before = head.map(|head| StoredDir { node: head.node, subtree: head.subtree });
-        let inode = self.inode(dir.meta);
         self.send(Event::Enter { draft: new_draft, inode, same, path: dir.path.to_vec(), before })
     }
 
@@ -369,6 +384,9 @@ impl Visitor for Walker<'_> {
         let owner = owner_of(&mut self.owners, meta);
         let mut draft = draft(file.name, meta, owner, self.xattrs(file));
         draft.entry.link = link;
+        if !fits(&draft.entry) {
+            return self.too_long(file.path, "it is not stored");
+        }
         if meta.kind == FileKind::Symlink {
             match file.link_target() {
                 Ok(target) => {

@@ -20,9 +20,10 @@ use crate::repo::packer::open_frame;
 use crate::repo::{Error, Result};
 use crate::store::Store;
 
-/// A pack made ready to read from.
+/// A pack made ready to read from, as one claim has it.
 pub(super) struct PackInfo {
     pub(super) id: PackId,
+    claim: [u8; 32],
     pub(super) kind: ChunkKind,
     pub(super) directory: Directory,
     sealer: Option<Sealer>,
@@ -40,13 +41,13 @@ impl PackInfo {
         let sealer = match (&row.key, &keys.recipient) {
             (_, None) => None,
             (Some(wrapped), Some(_)) => {
-                let key = keys.unwrap_pack_key(row.id, wrapped);
+                let key = keys.unwrap_pack_key(row.id, &row.claim, wrapped);
                 Some(key.ok_or_else(|| corrupt("its key does not open"))?.sealer())
             }
             (None, Some(_)) => return Err(corrupt("it has no key")),
         };
         let kind = if row.kind == 1 { ChunkKind::Node } else { ChunkKind::Data };
-        Ok(PackInfo { id: row.id, kind, directory, sealer })
+        Ok(PackInfo { id: row.id, claim: row.claim, kind, directory, sealer })
     }
 
     /// Whether a run of frames is short enough to be fetched at once.
@@ -69,7 +70,9 @@ impl PackInfo {
     }
 }
 
-type Key = (PackId, u32);
+/// A claim and the number of a frame: a false claim of a pack has frames of its own,
+/// which shadow no others.
+type Key = ([u8; 32], u32);
 
 /// The frames of all packs.
 pub(super) struct Frames {
@@ -174,7 +177,7 @@ impl Frames {
     pub(super) fn drop_frame(&self, pack: &PackInfo, frame: usize) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
         if let Some(disk) = &self.disk {
-            disk.remove(pack.id, key(pack, frame).1);
+            disk.remove(&pack.claim, key(pack, frame).1);
         }
     }
 
@@ -195,10 +198,9 @@ impl Frames {
         let mut sealed: Vec<Option<Bytes>> = Vec::new();
         for number in frames.clone() {
             let frame = &pack.directory.frames[number];
-            let here = self
-                .disk
-                .as_ref()
-                .and_then(|disk| disk.get(pack.id, key(pack, number).1, frame.sealed_len as usize));
+            let here = self.disk.as_ref().and_then(|disk| {
+                disk.get(&pack.claim, key(pack, number).1, frame.sealed_len as usize)
+            });
             sealed.push(here);
         }
         let mut plains = Vec::new();
@@ -233,7 +235,7 @@ impl Frames {
                 let own = bytes.slice(from..upto);
                 plains.push(self.open(pack, number, &own)?);
                 if let Some(disk) = &self.disk {
-                    disk.put(pack.id, key(pack, number).1, &own);
+                    disk.put(&pack.claim, key(pack, number).1, &own);
                 }
             }
             at += missing;
@@ -292,7 +294,7 @@ impl Flight {
 }
 
 fn key(pack: &PackInfo, frame: usize) -> Key {
-    (pack.id, u32::try_from(frame).unwrap_or(u32::MAX))
+    (pack.claim, u32::try_from(frame).unwrap_or(u32::MAX))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -184,3 +184,34 @@ fn a_long_table_of_links_goes_into_nodes() {
     }
     assert_eq!(all, (0..20_000).map(group).collect::<Vec<_>>());
 }
+
+/// What a node cannot hold could be written and not be read back: it is refused, and
+/// what fits is stored however long it is.
+#[test]
+fn an_entry_that_no_node_can_hold_is_refused_and_the_rest_stands() {
+    let with = |name: &str, bytes: usize, each: usize| {
+        let extents = vec![Extent { length: u64::from(u32::MAX), chunk: Some(0) }; LIST_MAX];
+        let mut draft = file(name.into(), 1);
+        draft.entry.size = u64::from(u32::MAX) * LIST_MAX as u64;
+        draft.entry.content = Some(Content::Extents(extents));
+        draft.entry.xattrs = (0..bytes / each)
+            .map(|n| crate::format::node::Xattr {
+                name: format!("user.{n:07}").into_bytes().into(),
+                value: vec![7; each - 12 - 16].into(),
+            })
+            .collect();
+        draft
+    };
+    let most = NODE_BYTES_MAX - ENTRY_BESIDES_MAX;
+    for each in [29, 1 << 16] {
+        let mut sink = Memory::default();
+        let mut builder = DirBuilder::new(split());
+        builder.add(file("a".into(), 1), 0, &mut sink).unwrap();
+        let error = builder.add(with("b", most + each, each), 0, &mut sink).unwrap_err();
+        assert!(error.to_string().contains("the entry of b"), "{error}");
+        builder.add(with("c", most, each), 0, &mut sink).unwrap();
+        builder.add(file("d".into(), 1), 0, &mut sink).unwrap();
+        let stored = builder.finish(&mut sink).unwrap();
+        assert_eq!(sink.names(&stored.node), [b"a", b"c", b"d"]);
+    }
+}
