@@ -53,7 +53,7 @@ fn fstab_mounts_by_the_name_of_the_program() {
     let bench = Bench::with_snapshot();
     std::fs::create_dir(bench.path("m")).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_asof"), bench.path("mount.asof")).unwrap();
-    let mut command = bench.dress(std::process::Command::new(bench.path("mount.asof")));
+    let mut command = bench.dress(Command::new(bench.path("mount.asof")));
     command.env_remove("ASOF_REPOSITORY").arg(bench.path("repo")).arg(bench.path("m"));
     let ran = Ran::of(command.args(["-o", "rw,noauto,timezone=UTC"]).output().unwrap());
     ran.exits(0);

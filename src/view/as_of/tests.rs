@@ -120,7 +120,11 @@ fn heads() -> impl Strategy<Value = Vec<Head>> {
 
 /// The rule of the design, word by word.
 fn naive<'a>(heads: &'a [Head], source: &str, at: UnixTime) -> Option<&'a Head> {
-    let taken = |h: &Head| h.receipt.map_or(h.taken, |r| r.min(h.taken));
+    // A receipt is later than a claim of a later second only.
+    let taken = |h: &Head| match h.receipt {
+        Some(receipt) if receipt.seconds < h.taken.seconds => receipt,
+        _ => h.taken,
+    };
     let never = UnixTime::new(i64::MAX, 0);
     heads
         .iter()
