@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use asof::base::{ChainId, ChunkId, PackId, Progress, RecordId, UnixTime};
+use asof::base::{ChainId, ChunkId, Clock, PackId, Progress, RecordId, UnixTime};
 use asof::codec::hash::{ChunkKind, sha256};
 use asof::codec::sign::SigningKey;
 use asof::format::fact::{Fact, Revoke};
@@ -147,7 +147,7 @@ fn a_revocation_holds_whenever_it_is_learnt() {
     let early = TestRepo::from_elsewhere(Arc::new(memory.clone()));
     assert_eq!(early.library().snapshots().unwrap().len(), 2);
     assert!(early.open().index().has_chunk(&chunk, 0).unwrap());
-    let now = asof::base::Clock::system().now();
+    let now = Clock::system().now();
     let revoke = |from| EncodedFact::of(&Fact::Revoke(Revoke { writer: id, from }));
     let later = now.plus(std::time::Duration::from_secs(3600));
     Chain::default().publish(&repo.open(), vec![revoke(later)]).unwrap();
@@ -193,7 +193,7 @@ fn a_body_is_unpacked_only_for_who_shows_a_certificate() {
         let header_bytes = header.encode();
         let body = [&[codec], packed.as_slice()].concat();
         let bytes = Record { header, header_bytes, envelope: Vec::new(), body }.issue(&key);
-        let hour = names::Hour::of(asof::base::Clock::system().now());
+        let hour = names::Hour::of(Clock::system().now());
         memory.put_new(&names::record(hour, RecordId(sha256(&bytes))), bytes.into()).unwrap();
     }
     let report = open.sync(true).unwrap();
