@@ -185,6 +185,7 @@ fn documents_that_others_refer_to_exist() {
         "docs/SEMANTICS.md",
         "docs/BUCKETS.md",
         "docs/BENCHMARKS.md",
+        "docs/PRIORITIES.md",
     ] {
         assert!(root().join(name).exists(), "{name} is missing");
     }

@@ -242,17 +242,17 @@ impl Vfs {
         Statfs { bytes, files }
     }
 
-    /// Counts a failure, and logs it if it tells of the repository or of asof
-    /// itself. The kernel asks again for each page of a range that failed, so what
+    /// Counts and logs a failure that tells of the repository or of asof itself; a
+    /// name or attribute that is not there does not. The kernel asks again for each page of a range that failed, so what
     /// was logged for a file is not logged again.
     pub(super) fn failed(&self, call: &'static str, ino: u64, error: &Error) {
-        Counters::add(&self.counters.errors, 1);
         if !matches!(
             error,
             Error::Repository(_) | Error::Short { .. } | Error::NumbersUsedUp { .. }
         ) {
             return;
         }
+        Counters::add(&self.counters.errors, 1);
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {

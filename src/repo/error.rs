@@ -84,6 +84,28 @@ pub enum Error {
         /// How.
         why: &'static str,
     },
+    /// A record that was listed before is gone.
+    #[error("{name} was in {store} and is gone: the store was damaged, rolled back or replaced")]
+    LogLost {
+        /// The record's name.
+        name: String,
+        /// The store.
+        store: String,
+    },
+    /// Another repository is where this machine knew one.
+    #[error(
+        "{location} held repository {known} when this machine last used it, and holds {found} now; if that is right, remove {pin}"
+    )]
+    Replaced {
+        /// Where.
+        location: String,
+        /// The repository that was there.
+        known: String,
+        /// The one that is there.
+        found: String,
+        /// The file that remembers.
+        pin: String,
+    },
     /// It was asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -108,6 +130,8 @@ impl Error {
             Error::Sealed { .. }
             | Error::ChunkMissing { .. }
             | Error::ChunkCorrupt { .. }
+            | Error::LogLost { .. }
+            | Error::Replaced { .. }
             | Error::Tree { .. } => Kind::Damaged,
             Error::Interrupted => Kind::Interrupted,
             Error::Worker(_) => Kind::Io,

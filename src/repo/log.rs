@@ -78,6 +78,9 @@ pub struct SyncReport {
     pub records: u64,
     /// Objects of which nothing, or not all, is believed, and why.
     pub problems: Vec<(String, String)>,
+    /// A record that was listed before and is gone. What this machine knows may no
+    /// longer be in the store.
+    pub lost: Option<String>,
 }
 
 /// How far a listing goes back behind the last known hour: writers' clocks may be
@@ -177,10 +180,26 @@ pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
         Some(at) if !full => names::record_start(Hour::of(at.min(now).minus(SLACK))),
         _ => names::LOG.to_owned(),
     };
+    // The last record that was ever listed must be listed again: a log that lost it
+    // is damaged, rolled back, or another's.
+    let newest = index.meta("newest-record")?.and_then(|name| String::from_utf8(name).ok());
+    let newest = newest.filter(|name| names::parse_record(name).is_some());
+    let before_newest =
+        newest.as_deref().and_then(names::parse_record).map(|(hour, _)| names::record_start(hour));
+    let start = before_newest.map_or(start.clone(), |before| start.min(before));
+    let mut missing = newest.clone();
+    let mut latest = newest;
     let mut report = SyncReport::default();
     let mut after = start;
     loop {
         let page = repo.store().list(names::LOG, Some(&after))?;
+        missing = missing.filter(|name| page.objects.iter().all(|object| object.key != *name));
+        if let Some(last) = page.objects.last()
+            && latest.as_ref().is_none_or(|name| *name < last.key)
+            && names::parse_record(&last.key).is_some()
+        {
+            latest = Some(last.key.clone());
+        }
         let mut known = Vec::new();
         for object in &page.objects {
             match names::parse_record(&object.key) {
@@ -201,6 +220,15 @@ pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
             Some(last) if page.more => after.clone_from(&last.key),
             _ => break,
         }
+    }
+    if let Some(lost) = missing {
+        report.problems.push((
+            lost.clone(),
+            "it was there and is gone: the store was damaged, rolled back or replaced".into(),
+        ));
+        report.lost = Some(lost);
+    } else if let Some(latest) = latest {
+        index.set_meta("newest-record", latest.as_bytes())?;
     }
     // What was listed stood there when the listing began, give or take the skew.
     let skew = Duration::from_secs(repo.config().parameters.skew_seconds);

@@ -381,15 +381,12 @@ fn pin_location(cache_dir: &Path, location: &str, repository: RepositoryId) -> R
     let file = |source| Error::Index(index::Error::File { path: path.clone(), source });
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim() == repository.to_string() => Ok(()),
-        Ok(text) => {
-            let why = format!(
-                "{location} held repository {} when this machine last used it, and now holds \
-                 {repository}; if that is right, remove {}",
-                text.trim(),
-                path.display()
-            );
-            Err(Error::object(names::CONFIG)(FormatError::malformed("asof.json", why)))
-        }
+        Ok(text) => Err(Error::Replaced {
+            location: location.to_owned(),
+            known: text.trim().to_owned(),
+            found: repository.to_string(),
+            pin: path.display().to_string(),
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             std::fs::create_dir_all(&dir).map_err(file)?;
             let beside = dir.join(format!(".{}-{}", std::process::id(), repository.short()));
@@ -398,6 +395,12 @@ fn pin_location(cache_dir: &Path, location: &str, repository: RepositoryId) -> R
         }
         Err(error) => Err(file(error)),
     }
+}
+
+/// Forgets which repository was at a place, when a new one was made there.
+pub fn forget_location(cache_dir: &Path, location: &str) {
+    let name = hex::encode(sha256(location.as_bytes()));
+    let _ = std::fs::remove_file(cache_dir.join("locations").join(name));
 }
 
 /// Compares `asof.json` with what the index has seen before.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::base::ChunkId;
 use crate::repo::library::{FileContent, Library, LoadedNode, SnapshotInfo, Whence};
 use crate::repo::reader::{Ahead, Reader, ReaderOptions};
-use crate::repo::{LocalOptions, Repository, Result};
+use crate::repo::{Error, LocalOptions, Repository, Result};
 
 /// A repository with a reader and what fetches ahead of it.
 pub struct Shelf {
@@ -63,7 +63,9 @@ impl Library for Shelf {
 
     fn refresh(&self) -> Result<bool> {
         let current = self.repo.index().is_current();
-        self.repo.sync(false)?;
+        if let Some(name) = self.repo.sync(false)?.lost {
+            return Err(Error::LogLost { name, store: self.repo.store().location() });
+        }
         if !current {
             self.reader.forget_places();
         }

@@ -351,3 +351,23 @@ fn files_that_cannot_be_read_are_named_and_the_rest_is_stored() {
     assert!(report.snapshot.is_some());
     let _ = Call::Put;
 }
+
+/// A store whose log is gone must not be taken for one in which nothing is new.
+#[test]
+fn a_log_that_lost_what_it_had_is_noticed() {
+    let memory = MemoryStore::new();
+    let repo = create(Arc::new(memory.clone()), true);
+    repo.backup("s", tree(2).path());
+    let library = repo.library();
+    let open = repo.open();
+    assert_eq!(open.sync(false).unwrap().lost, None);
+    library.refresh().unwrap();
+    for name in memory.keys().into_iter().filter(|name| name.starts_with("log/")) {
+        memory.delete(&name).unwrap();
+    }
+    let report = open.sync(false).unwrap();
+    assert!(report.lost.is_some());
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert_eq!(library.refresh().unwrap_err().kind(), Kind::Damaged);
+    assert_eq!(library.snapshots().unwrap().len(), 1, "what is known is still shown");
+}

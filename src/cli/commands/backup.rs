@@ -188,7 +188,7 @@ fn finish(
         None if options.writer.dry_run => format!("{source}: a dry run, nothing was stored"),
         None => format!("{source}: nothing changed, so no snapshot was made"),
     };
-    let stored = if options.writer.dry_run { "would store" } else { "stored" };
+    let stored = if options.writer.dry_run { "would store at most" } else { "stored" };
     let mut met = vec![
         count(counts.new, "new", "new"),
         count(counts.changed, "changed", "changed"),
@@ -209,7 +209,8 @@ fn finish(
     context.out.say(&format!(
         "  read {}, {stored} {}; {}, {}",
         show_size(counts.bytes_read),
-        show_size(written.bytes_stored),
+        // Nothing is packed in a dry run: what is known is how much would be new.
+        show_size(if options.writer.dry_run { written.bytes_new } else { written.bytes_stored }),
         count(opened.reached.requests().calls(), "request", "requests"),
         show_duration(seconds)
     ))?;

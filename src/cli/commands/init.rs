@@ -65,6 +65,10 @@ fn make(
     };
     let (config, key) =
         repo::init(store.as_ref(), &options, passphrase.as_bytes(), &context.clock)?;
+    // What this machine knew of that place is about another repository.
+    if let Ok(local) = context.local() {
+        repo::repository::forget_location(&local.cache_dir, &place);
+    }
     tell(context, args, &place, &config.repository.to_string())?;
     Ok(Done::new(format!("made repository {} in {place}", config.repository.short())).with(
         &json!({

@@ -61,7 +61,8 @@ pub fn restore(context: &Context, args: RestoreArgs, started: Instant) -> Result
     context.out.say(&title)?;
     context.out.say(&format!("  {}", figures(&report, options.verify)))?;
     context.out.say(&format!(
-        "  wrote {}; {}, {}",
+        "  {} {}; {}, {}",
+        if options.dry_run { "would write" } else { "wrote" },
         show_size(report.bytes),
         count(requests, "request", "requests"),
         show_duration(started.elapsed())

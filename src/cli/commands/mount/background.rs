@@ -179,6 +179,8 @@ fn listen(context: &Context, child: &mut Child) -> Result<Word, Failure> {
 pub fn serve(context: &Context, args: &MountArgs) -> Result<Done, Failure> {
     // A session of its own, so that the terminal's signals and its end are not meant for it.
     let _ = setsid();
+    // Started by way of /proc/self/exe, it would be called `exe` in lists of processes.
+    let _ = rustix::thread::set_name(c"asof");
     let mut ready = false;
     let outcome = opened(context).and_then(|(reached, credential)| {
         let (path, log) = open_log(context, args)?;
