@@ -141,6 +141,12 @@ pub trait Store: Send + Sync {
     /// holds a credential.
     fn location(&self) -> String;
 
+    /// The largest object that the store takes, if that is less than the format's
+    /// own bounds: some gateways limit bodies. Packs are then made smaller.
+    fn object_bytes_max(&self) -> Option<u64> {
+        None
+    }
+
     /// The directory, if it is one on this machine: the mount refuses to cover it.
     fn local_path(&self) -> Option<&std::path::Path> {
         None

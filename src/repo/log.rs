@@ -368,6 +368,21 @@ fn describe(error: &Error) -> String {
     text
 }
 
+/// The facts of one record as they were published, for whoever looks at the log
+/// itself. Costs a GET.
+///
+/// # Errors
+///
+/// [`Error`] if it cannot be fetched, is damaged, or is not signed by who may sign.
+pub fn read_facts(repo: &Repository, id: RecordId, name: &str) -> Result<Vec<Vec<u8>>> {
+    let large = Mutex::new(());
+    let mut turn = Turn { large: &large, mine: None };
+    turn.wait();
+    let bytes = repo.store().get(name, RECORD_BYTES_MAX)?;
+    let (_, body, _) = open(repo, id, name, &bytes, &mut turn)?;
+    Ok(body.facts.into_iter().map(Into::into).collect())
+}
+
 /// Verifies and opens a record: name, signature, certificate, seal.
 fn open(
     repo: &Repository,

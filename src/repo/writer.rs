@@ -378,12 +378,23 @@ fn compress(shared: &Shared, raw: &Receiver<RawFrame>, packed: &Sender<(ChunkKin
     }
 }
 
+/// At how many bytes a pack is closed, for packs of about `wanted` bytes in a store
+/// that takes at most `most`. One more frame and the directory come on top.
+fn pack_target(wanted: u64, most: Option<u64>) -> usize {
+    const ON_TOP: u64 = 6 << 20;
+    let bound = most.map_or(u64::MAX, |most| most.saturating_sub(ON_TOP).max(most / 4));
+    usize::try_from(wanted.min(bound)).unwrap_or(1 << 24)
+}
+
 fn pack(
     shared: &Shared,
     frames: &Receiver<(ChunkKind, PackedFrame)>,
     built: &Sender<BuiltPack>,
 ) -> Result<()> {
-    let target = usize::try_from(shared.repo.config().parameters.pack_bytes).unwrap_or(1 << 24);
+    let target = pack_target(
+        shared.repo.config().parameters.pack_bytes,
+        shared.repo.store().object_bytes_max(),
+    );
     let mut builders: HashMap<ChunkKind, PackBuilder> = HashMap::new();
     for (kind, frame) in frames {
         if shared.is_over() {
@@ -555,5 +566,15 @@ mod tests {
         assert!(!is_due(&[pack(1), pack(CHUNKS_MANY - 2)]));
         assert!(is_due(&[pack(1), pack(CHUNKS_MANY - 1)]));
         assert!(is_due(&vec![pack(1); PACKS_PER_RECORD]));
+    }
+
+    #[test]
+    fn packs_fit_a_store_that_limits_bodies() {
+        const MIB: u64 = 1 << 20;
+        let target = |most| pack_target(16 * MIB, most) as u64;
+        assert_eq!(target(None), 16 * MIB);
+        assert_eq!(target(Some(100 * MIB)), 16 * MIB);
+        assert_eq!(target(Some(10 * MIB)), 4 * MIB);
+        assert_eq!(target(Some(4 * MIB)), MIB);
     }
 }

@@ -130,6 +130,10 @@ impl Store for RetryStore {
         self.inner.location()
     }
 
+    fn object_bytes_max(&self) -> Option<u64> {
+        self.inner.object_bytes_max()
+    }
+
     fn local_path(&self) -> Option<&Path> {
         self.inner.local_path()
     }

@@ -310,6 +310,10 @@ impl Store for S3Store {
         })
     }
 
+    fn object_bytes_max(&self) -> Option<u64> {
+        self.options.max_object_bytes
+    }
+
     fn location(&self) -> String {
         location(&self.options)
     }

@@ -194,3 +194,34 @@ fn quiet_is_quiet_and_plain_progress_has_no_bar() {
     let ran = Ran::of(command.output().unwrap()).exits(0);
     assert!(!ran.stderr.contains('\r'), "{}", ran.stderr);
 }
+
+/// Only root gives files away: an ordinary user's restore says so, and is content
+/// with `--no-owner`.
+#[test]
+fn owners_that_cannot_be_restored_are_summed_up() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT RUN: only root can back up files of another user here");
+        return;
+    }
+    let bench = Bench::with_snapshot();
+    let program = bench.path("asof");
+    std::fs::copy(env!("CARGO_BIN_EXE_asof"), &program).unwrap();
+    std::fs::create_dir(bench.path("nobody")).unwrap();
+    std::os::unix::fs::chown(bench.path("nobody"), Some(65_534), Some(65_534)).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        let mut command = bench.dress(command);
+        command.env("ASOF_CACHE_DIR", bench.path("nobody/cache"));
+        Ran::of(command.args(args).output().unwrap())
+    };
+    let chmod = Command::new("chmod").args(["-R", "a+rX"]).arg(bench.path("repo")).status();
+    assert!(chmod.unwrap().success());
+    let report = run(&["restore", "s", "--target", "nobody/out", "--json"])
+        .exits(3)
+        .tells("--no-owner")
+        .json();
+    assert_eq!(report["refused"][0]["what"], "owner", "{report}");
+    run(&["restore", "s", "--target", "nobody/out-2", "--no-owner"]).exits(0);
+    run(&["restore", "s", "--target", "nobody/out-2", "--no-owner"]).exits(0);
+}

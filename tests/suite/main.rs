@@ -6,6 +6,7 @@
 
 mod backup_restore;
 mod ceph;
+mod checkpoint;
 mod decode_any;
 mod fixture;
 mod forged;

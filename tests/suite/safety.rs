@@ -371,3 +371,34 @@ fn a_log_that_lost_what_it_had_is_noticed() {
     assert_eq!(library.refresh().unwrap_err().kind(), Kind::Damaged);
     assert_eq!(library.snapshots().unwrap().len(), 1, "what is known is still shown");
 }
+
+/// A file that keeps changing is read again, and in the end stored and marked.
+#[test]
+fn a_file_that_changes_all_the_time_is_marked() {
+    use std::os::unix::fs::FileExt;
+    let repo = create(Arc::new(MemoryStore::new()), true);
+    let dir = tree(1);
+    let busy = dir.path().join("busy");
+    fs::write(&busy, vec![1; 32 << 20]).unwrap();
+    let (open, stop) = (repo.open(), asof::base::Stop::new());
+    let report = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options().write(true).open(&busy).unwrap();
+            for n in 0_u64.. {
+                if stop.is_raised() {
+                    break;
+                }
+                file.write_all_at(&n.to_le_bytes(), n % (32 << 20)).unwrap();
+            }
+        });
+        let report = backup_into(&open, "s", &[dir.path()], &Progress::silent().into());
+        stop.raise();
+        report.unwrap()
+    });
+    assert_eq!((report.counts.unsteady, report.counts.errors), (1, 0), "{report:?}");
+    let library = repo.library();
+    let info = Arc::clone(&library.snapshots().unwrap()[0]);
+    let selected = asof::ops::select::at_path(library.as_ref(), info, b"busy").unwrap();
+    assert_eq!(selected.entry().marks, asof::format::node::MARK_CHANGED_WHILE_READ);
+    assert_eq!(selected.entry().size, 32 << 20);
+}
