@@ -51,7 +51,7 @@ impl Default for ReaderOptions {
             frame_bytes: 32 << 20,
             node_bytes: 16 << 20,
             fetchers: 3,
-            fetch_bytes: 8 << 20,
+            fetch_bytes: 4 << 20,
         }
     }
 }

@@ -47,7 +47,7 @@ pub struct MountArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration())]
     pub refresh_interval: Duration,
     /// How much memory to use for data and directories
-    #[arg(long, value_name = "SIZE", default_value = "48M", value_parser = size())]
+    #[arg(long, value_name = "SIZE", default_value = "40M", value_parser = size())]
     pub memory: u64,
     /// Where the mount in the background writes its log [default: in the cache directory]
     #[arg(long, value_name = "FILE")]
