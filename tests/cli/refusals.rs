@@ -103,3 +103,14 @@ fn completions_manual_pages_and_help_exist() {
     bench.asof(["backup", "--help"]).exits(0).shows("pg_dumpall");
     bench.asof(["version"]).exits(0).shows("repository format 0");
 }
+
+/// A new repository where this machine knew another is not taken for a forgery.
+#[test]
+fn a_place_can_hold_a_new_repository() {
+    let bench = Bench::with_snapshot();
+    std::fs::remove_dir_all(bench.path("repo")).unwrap();
+    bench.asof(["snapshots"]).exits(10);
+    bench.asof(["init", "--kdf-cost", "least"]).exits(0);
+    bench.backup().exits(0);
+    assert_eq!(bench.snapshots(), 1);
+}
