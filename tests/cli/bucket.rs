@@ -67,7 +67,7 @@ fn a_put_only_credential_and_a_writer_key_back_up_twice_and_can_do_nothing_else(
     writer(&["snapshots"]).exits(1);
     writer(&["cat", "web:/hello"]).exits(1);
     run(&bucket.writer, "nothing", &["snapshots"]).exits(1).tells("403");
-    writer(&["backup", "--source", "other", "src"]).exits(1).tells("web");
+    writer(&["backup", "--source", "other", "src"]).exits(1).tells("export-writer --source");
     // The owner sees both states.
     owner(&["cat", "web:/new"]).exits(0).shows("added");
     let listed = owner(&["snapshots", "--json"]).exits(0).json();
