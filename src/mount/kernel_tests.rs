@@ -9,7 +9,6 @@
 
 mod clients;
 mod life;
-mod measure;
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

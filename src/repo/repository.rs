@@ -389,7 +389,8 @@ fn pin_location(cache_dir: &Path, location: &str, repository: RepositoryId) -> R
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             std::fs::create_dir_all(&dir).map_err(file)?;
-            let beside = dir.join(format!(".{}-{}", std::process::id(), repository.short()));
+            // Several threads and machines may do this at once.
+            let beside = dir.join(format!(".{}", hex::encode(random::bytes::<8>())));
             std::fs::write(&beside, repository.to_string()).map_err(file)?;
             std::fs::rename(&beside, &path).map_err(file)
         }

@@ -53,7 +53,7 @@ impl RememberStore {
         }
         let parent = path.parent().unwrap_or(&self.dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-        let beside = parent.join(format!(".{}", std::process::id()));
+        let beside = parent.join(format!(".{}", hex::encode(crate::codec::random::bytes::<8>())));
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(body)?;

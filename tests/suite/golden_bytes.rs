@@ -9,14 +9,12 @@ use asof::codec::chunker::{Chunker, Sizes};
 use asof::codec::compress::Codec;
 use asof::codec::envelope::{Envelope, SecretKey};
 use asof::codec::hash::{ChunkKind, IdKey, SplitKey, sha256};
-use asof::codec::passphrase::Cost;
-use asof::codec::seal::SealKey;
 use asof::codec::sign::SigningKey;
 use asof::format::certificate::Certificate;
 use asof::format::config::{Config, Parameters};
 use asof::format::extents::{Content, Extent};
 use asof::format::fact::{Counts, Fact, Links, Pin, Snapshot};
-use asof::format::keyfile::{KeyFile, Secrets};
+use asof::format::keyfile::KeyFile;
 use asof::format::node::{Entry, FileKind, Leaf, LinkGroup, LinkId, Node, Owner, Subtree, Xattr};
 use asof::format::pack::{self, Directory, Frame, PackFact};
 use asof::format::record::{Body, Header, Record};
@@ -338,22 +336,4 @@ fn what_was_sealed_once_opens_for_ever() {
     let info = pack::envelope_info(repository(), ChunkKind::Node);
     let key = envelope.open(&SecretKey::from_bytes([3; 32]), &info, &[9; 32]).unwrap();
     assert_eq!(key.as_bytes(), &[5; 32]);
-}
-
-/// Prints the examples for the document.
-#[test]
-#[ignore = "run by hand with --nocapture when the format changes"]
-fn print_examples() {
-    for (what, bytes) in examples() {
-        println!("== {what} {}\n{}", bytes.len(), folded(&hex::encode(bytes)));
-    }
-    println!("== config 0\n{}", String::from_utf8(config()).unwrap());
-    let (id_key, reader) = (Some([4; 32]), SecretKey::from_bytes([3; 32]));
-    let info = pack::envelope_info(repository(), ChunkKind::Node);
-    let key = SealKey::from_bytes([5; 32]);
-    let envelope = Envelope::seal(&key, &reader.public().unwrap(), &info, &[9; 32]).unwrap();
-    println!("== envelope 0\n{}", folded(&hex::encode(minicbor::to_vec(&envelope).unwrap())));
-    let secrets = Secrets { owner: Some(owner()), reader: Some(reader), id_key };
-    let file = KeyFile::wrap(&secrets, repository(), "laptop", b"correct horse", Cost::LEAST, at());
-    println!("== key-file 0\n{}", String::from_utf8(file.unwrap().encode()).unwrap());
 }
