@@ -34,7 +34,7 @@ impl Cost {
     const LANES_MAX: u32 = 8;
 }
 
-/// A salt for [`derive`].
+/// A salt for [`derive()`].
 pub type Salt = [u8; 32];
 
 /// A fresh salt.

@@ -151,7 +151,7 @@ const WAITING: usize = 256;
 ///
 /// # Errors
 ///
-/// [`Error`] if it could not begin or was interrupted. What fails for single files
+/// [`crate::ops::Error`] if it could not begin or was interrupted. What fails for single files
 /// is a problem in `progress`, and counted in the report.
 pub fn restore(
     library: &Arc<dyn Library>,
