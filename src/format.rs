@@ -7,6 +7,7 @@
 //! use without looking again.
 
 pub mod certificate;
+pub mod checkpoint;
 pub mod config;
 pub mod extents;
 pub mod fact;
@@ -20,11 +21,14 @@ pub mod writerfile;
 
 use crate::base::Kind;
 
-/// The version of the format that this program writes.
-///
-/// Version 0 may still change; it becomes 1 when the argument for garbage
-/// collection and its simulation pass.
-pub const VERSION: u8 = 0;
+/// The version of the format: of repositories that this program makes. It reads all up
+/// to this one; only `asof.json` says it.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// How everything else is laid out: packs, records, key files, writer files. A number
+/// of its own, in each of them and in what is signed and sealed, so that what was
+/// written under an earlier version of the format stays as it is.
+pub const LAYOUT: u8 = 0;
 
 /// Bytes that are not what the format says they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

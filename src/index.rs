@@ -12,16 +12,22 @@
 //! grow with the repository; SQLite's page cache is bounded per connection.
 
 mod chains;
+mod collect;
+mod compact;
 mod packs;
 mod scan;
 mod schema;
 mod snapshots;
+mod survey;
 mod views;
 
 pub use chains::ChainLink;
-pub use packs::{ChunkPlace, FoldedPack, FoldedRecord, PackRow, SeenRecord};
+pub use collect::{ChunkRow, ClaimRow, FateRow, PinRow, RootRow};
+pub use compact::{CheckpointRow, RecordRow};
+pub use packs::{ChunkPlace, Evidence, FoldedPack, FoldedRecord, PackRow, Pinned, SeenRecord};
 pub use scan::{ScanSource, ScannedDir};
 pub use snapshots::SnapshotRow;
+pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, Spoiled, Survey};
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -30,7 +36,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::base::{Kind, RepositoryId};
+use crate::base::pause::{SLICE, pause};
+use crate::base::{Kind, RepositoryId, Stop};
+use crate::codec::random;
 
 /// A call to the index that failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +86,8 @@ impl Error {
             Error::Sqlite { source, .. } => match source.sqlite_error_code() {
                 Some(C::DatabaseCorrupt | C::NotADatabase | C::SchemaChanged) => Kind::Damaged,
                 Some(C::DiskFull) => Kind::Full,
+                // The file that readers and writers share could not be made longer.
+                Some(C::SystemIoFailure) if is_no_room(source) => Kind::Full,
                 Some(C::DatabaseBusy | C::DatabaseLocked) => Kind::Unavailable,
                 Some(C::PermissionDenied | C::ReadOnly | C::AuthorizationForStatementDenied) => {
                     Kind::Denied
@@ -88,6 +98,11 @@ impl Error {
             },
         }
     }
+}
+
+fn is_no_room(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 /// What the index returns.
@@ -103,6 +118,9 @@ pub struct Index {
 /// The connections to one database file.
 struct Open {
     identity: (u64, u64),
+    /// A random number that the file was given when it was made: dense numbers are
+    /// those of one file only.
+    epoch: u64,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
 }
@@ -153,6 +171,25 @@ impl Index {
     #[must_use]
     pub fn is_current(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.current().identity)
+    }
+
+    /// Which making of the index the dense numbers are of.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.current().epoch
+    }
+
+    /// A new connection to the file that is open, not to another of its name.
+    fn connect_reader(&self, open: &Open) -> Result<Connection> {
+        let connection = connect(&self.path, true).map_err(|e| self.error(e))?;
+        match epoch_of(&connection) {
+            Ok(Some(epoch)) if epoch == open.epoch => Ok(connection),
+            Err(error) => Err(self.error(error)),
+            Ok(_) => Err(Error::Corrupt {
+                path: self.path.clone(),
+                what: "another process made it anew".into(),
+            }),
+        }
     }
 
     /// Throws the index away and opens an empty one.
@@ -219,7 +256,7 @@ impl Index {
         let idle = lock(&open.readers).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.path, true).map_err(|e| self.error(e))?,
+            None => self.connect_reader(&open)?,
         };
         let result = work(&connection).map_err(|e| self.error(e));
         let mut readers = lock(&open.readers);
@@ -270,9 +307,17 @@ impl Open {
                     .map_err(sqlite)?;
             }
         }
+        writer
+            .execute(
+                "INSERT OR IGNORE INTO meta VALUES ('epoch', ?1)",
+                [i64::from_be_bytes(random::bytes())],
+            )
+            .map_err(sqlite)?;
+        let epoch = epoch_of(&writer).map_err(sqlite)?.unwrap_or_default();
         let found = std::fs::metadata(path).map_err(file)?;
         Ok(Open {
             identity: (found.dev(), found.ino()),
+            epoch,
             writer: Mutex::new(writer),
             readers: Mutex::new(Vec::new()),
         })
@@ -287,11 +332,39 @@ fn connect(path: &Path, existing: bool) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(60))?;
     // Losing the last transactions in a power cut costs a sync, never correctness.
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    set_journal_mode(&connection)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+fn epoch_of(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let epoch: Option<i64> = optional(connection.query_row(
+        "SELECT value FROM meta WHERE key = 'epoch'",
+        [],
+        |row| row.get(0),
+    ))?;
+    Ok(epoch.map(i64::cast_unsigned))
+}
+
+/// Turns write-ahead logging on. While another process does the same to a new file,
+/// SQLite reports that it is busy at once, whatever its time-out.
+fn set_journal_mode(connection: &Connection) -> rusqlite::Result<()> {
+    const TRIES: usize = 500;
+    let mut tries = 0;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && tries < TRIES
+                    && pause(SLICE, &Stop::new()) =>
+            {
+                tries += 1;
+            }
+            other => return other,
+        }
+    }
 }
 
 fn make_dir(dir: &Path) -> Result<()> {

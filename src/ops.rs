@@ -5,15 +5,20 @@
 //! report, and why it failed in the error.
 
 pub mod backup;
+pub mod check;
 pub mod error;
+pub mod forget;
+pub mod gc;
 pub mod index;
 pub mod keys;
 pub mod look;
 pub mod open;
+pub mod parameters;
 pub mod restore;
 pub mod select;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
+pub mod upgrade;
 
 pub use error::{Error, Result};

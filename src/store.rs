@@ -25,6 +25,7 @@ pub mod s3;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -89,8 +90,35 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Put {
     /// False if an object of that name was there already; it was left as it is.
     pub created: bool,
-    /// The store's own time for the call (`Date` of the reply; a directory's file time).
+    /// When the store received the object, by its own time, or earlier.
+    ///
+    /// Memory and directories say the object's own time, whoever wrote it. A bucket
+    /// says the `Date` of its reply if the call created the object. If it did not, it
+    /// says a time not later than when the call was first made, so that an object of
+    /// this very call, whose reply was lost, is not taken for younger than it is. One
+    /// that is *older* than the call, of another writer or of a call that failed
+    /// before, may be older than this time too: then only a listing says its age. A
+    /// name that only this call can have chosen, as every pack's and record's, leaves
+    /// no such doubt; any other that was not `created` must not be taken for so young.
     pub receipt: UnixTime,
+    /// When the store received the object, by its own time, or later: differs from
+    /// `receipt` only where that had to be put back.
+    pub latest: UnixTime,
+}
+
+impl Put {
+    /// An object that this call created, or whose own time is known.
+    pub(crate) fn at(created: bool, receipt: UnixTime) -> Put {
+        Put { created, receipt, latest: receipt }
+    }
+
+    /// An object that was found to exist at `answered` by a call that was first made
+    /// `elapsed` ago and may have put it there. A second more, because times of
+    /// buckets are whole seconds.
+    pub(crate) fn found(answered: UnixTime, elapsed: Duration) -> Put {
+        let receipt = answered.minus(elapsed.saturating_add(Duration::from_secs(1)));
+        Put { created: false, receipt, latest: answered }
+    }
 }
 
 /// An object in a listing.
@@ -111,6 +139,8 @@ pub struct Page {
     pub objects: Vec<Listed>,
     /// Whether names after the last of `objects` may exist.
     pub more: bool,
+    /// The store's own time of the listing, if it has one; see [`Store::list`].
+    pub at: Option<UnixTime>,
 }
 
 /// A place that holds objects.
@@ -132,6 +162,15 @@ pub trait Store: Send + Sync {
 
     /// Lists a page of the objects whose names begin with `prefix` and come after
     /// `after`, in byte order. An empty or missing prefix is an empty page.
+    ///
+    /// The page says at which time of the store's own it was made: every object of its
+    /// span of names whose receipt is not later than [`Page::at`] less the skew of the
+    /// store's clocks is in it, unless it was deleted since. A listing of several pages is one
+    /// of its first page's time. The time is a bucket's `Date` of the reply; memory's
+    /// clock; a directory's time for a file made in `tmp/` before names are read. It is
+    /// `None` if that cannot be learnt (a directory that cannot be written to or has no
+    /// `tmp/` yet, a reply without a `Date`, copies of a store that is away), and such
+    /// a listing is no evidence that anything is missing.
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page>;
 
     /// Deletes an object; one that does not exist counts as deleted.

@@ -186,6 +186,7 @@ fn documents_that_others_refer_to_exist() {
         "docs/BUCKETS.md",
         "docs/BENCHMARKS.md",
         "docs/PRIORITIES.md",
+        "docs/RELIABILITY.md",
     ] {
         assert!(root().join(name).exists(), "{name} is missing");
     }

@@ -36,6 +36,16 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
+/// How long ago the machine started, by a clock that goes on while it is suspended.
+///
+/// For how much time passed for *others* meanwhile. A virtual machine that is
+/// stopped as a whole does not notice, and no clock of its own could tell it.
+#[must_use]
+pub fn uptime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,6 +48,15 @@ impl<K: Hash + Eq, V: Clone> MemoryCache<K, V> {
         });
     }
 
+    /// Forgets one value.
+    pub fn remove(&self, key: &K) {
+        self.with(|inner| {
+            if let Some((_, weight)) = inner.entries.pop(key) {
+                inner.weight -= weight;
+            }
+        });
+    }
+
     /// Forgets everything.
     pub fn clear(&self) {
         self.with(|inner| {

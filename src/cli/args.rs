@@ -5,6 +5,9 @@
 //! [`Context`](crate::cli::context::Context) and the commands; nothing here opens or asks.
 
 mod backup;
+mod check;
+mod forget;
+mod gc;
 mod keys;
 mod look;
 mod mount;
@@ -16,6 +19,9 @@ use clap::builder::ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 pub use backup::BackupArgs;
+pub use check::CheckArgs;
+pub use forget::{ForgetArgs, Keep};
+pub use gc::GcArgs;
 pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
 pub use look::{CatArgs, IndexCommand, LsArgs, SnapshotsArgs, StatArgs, StatusArgs};
 pub use mount::{MountArgs, UmountArgs};
@@ -92,6 +98,9 @@ pub enum Command {
     /// List snapshots, the newest last
     #[command(long_about = look::SNAPSHOTS)]
     Snapshots(SnapshotsArgs),
+    /// Forget snapshots that are no longer wanted
+    #[command(long_about = forget::FORGET)]
+    Forget(ForgetArgs),
     /// List a directory of the past
     #[command(long_about = look::LS)]
     Ls(LsArgs),
@@ -104,6 +113,12 @@ pub enum Command {
     /// Bring files back from a snapshot
     #[command(long_about = restore::RESTORE)]
     Restore(RestoreArgs),
+    /// Say whether everything that is stored can be read, also by exit code
+    #[command(long_about = check::CHECK)]
+    Check(CheckArgs),
+    /// Give back the space of what no snapshot needs any more
+    #[command(long_about = gc::GC)]
+    Gc(GcArgs),
     /// Show how much is stored, and how much it stands for
     ///
     /// Counts what this machine's index knows after looking for what is new.
@@ -124,6 +139,17 @@ pub enum Command {
     #[command(long_about = look::INDEX)]
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Bring the repository to the format version of this program
+    ///
+    /// Repositories of older versions can be read, mounted and backed up to as they are; forgetting
+    /// and collecting need the newest. Nothing that is stored is written anew. Asks for the owner's
+    /// passphrase. Older versions of asof refuse the repository afterwards, so update asof on every
+    /// machine first, also where it only writes; writer keys stay as they are. If it is interrupted,
+    /// run it again.
+    ///
+    ///     asof upgrade
+    #[command(verbatim_doc_comment)]
+    Upgrade,
     /// Write a completion script for a shell
     ///
     ///     asof completions bash > /etc/bash_completion.d/asof

@@ -1,6 +1,9 @@
 //! The commands: each reads its options, calls an operation, and shows the report.
 
 pub mod backup;
+mod check;
+mod forget;
+mod gc;
 mod generate;
 mod index;
 mod init;
@@ -9,6 +12,7 @@ mod look;
 mod mount;
 mod restore;
 mod snapshots;
+mod upgrade;
 
 use std::time::Instant;
 
@@ -24,15 +28,19 @@ pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done
         Command::Key(command) => keys::keys(context, command),
         Command::Backup(args) => backup::backup(context, &args, started),
         Command::Snapshots(args) => snapshots::snapshots(context, &args),
+        Command::Forget(args) => forget::forget(context, &args),
         Command::Ls(args) => look::ls(context, &args),
         Command::Cat(args) => look::cat(context, &args),
         Command::Stat(args) => look::stat(context, &args),
         Command::Restore(args) => restore::restore(context, args, started),
+        Command::Check(args) => check::check(context, &args, started),
+        Command::Gc(args) => gc::gc(context, &args, started),
         Command::Stats => snapshots::stats(context),
         Command::Status(args) => snapshots::status(context, args),
         Command::Mount(args) => mount::mount(context, &args),
         Command::Umount(args) => mount::umount(context, &args),
         Command::Index(command) => index::index(context, &command),
+        Command::Upgrade => upgrade::upgrade(context),
         Command::Completions { shell } => generate::completions(context, shell),
         Command::Man { dir } => generate::man(context, dir.as_deref()),
         Command::Version => generate::version(context),

@@ -22,7 +22,18 @@
 //! paths = ["/etc", "/srv"]
 //! exclude = ["*.tmp"]
 //! exclude_caches = true
+//!
+//! [retention]                         # what `asof forget` keeps of every source
+//! keep_within = "3d"
+//! keep_daily = 14
+//! keep_tag = ["release"]
+//!
+//! [retention.sources.web1-etc]        # what it keeps of this one instead
+//! keep_monthly = 24
 //! ```
+//!
+//! A profile's own `[profiles.home.retention]`, with its own `sources`, holds instead of
+//! all of `[retention]`.
 //!
 //! **Where it is.** `--config`, else `ASOF_CONFIG`, else
 //! `$XDG_CONFIG_HOME/asof/config.toml` (`~/.config/asof/config.toml`), else, for root,
@@ -44,6 +55,7 @@
 mod error;
 mod expand;
 mod profile;
+mod retention;
 mod values;
 
 use std::collections::BTreeMap;
@@ -55,7 +67,8 @@ use serde::Deserialize;
 pub use self::error::ConfigError;
 use self::expand::Expander;
 pub use self::profile::{Limits, Profile, S3Config};
-pub use self::values::Size;
+pub use self::retention::Retention;
+pub use self::values::{Size, Span};
 use crate::base::check_source_name;
 use crate::cli::env::Env;
 use crate::view::Zone;
@@ -75,6 +88,8 @@ pub struct Config {
     /// What is backed up, by name.
     #[serde(default)]
     pub sources: BTreeMap<String, SourceConfig>,
+    /// What `forget` keeps, where a profile does not say.
+    pub retention: Option<Retention>,
 }
 
 /// A source and how it is backed up.
@@ -258,6 +273,13 @@ impl Config {
             && !self.profiles.contains_key(name)
         {
             return Err(self.no_profile(name));
+        }
+        let of_profiles = self.profiles.iter().filter_map(|(name, profile)| {
+            Some((format!("profiles.{name}.retention"), profile.retention.as_ref()?))
+        });
+        let own = self.retention.as_ref().map(|own| ("retention".to_owned(), own));
+        for (key, retention) in own.into_iter().chain(of_profiles) {
+            retention.check(&key).map_err(|(key, message)| wrong(key, message))?;
         }
         for (name, profile) in &self.profiles {
             if let Some(zone) = &profile.timezone

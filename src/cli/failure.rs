@@ -109,6 +109,8 @@ fn hint(kind: Kind, error: &(dyn StdError + 'static)) -> Option<String> {
         (Some(repo::Error::WrongKey { .. }), _) => {
             "check the passphrase and the repository; `asof key list` shows the keys that there are"
         }
+        // They say it themselves.
+        (Some(repo::Error::Upgrading { .. } | repo::Error::Outdated { .. }), _) => return None,
         (Some(repo::Error::Exists { .. }), _) => {
             "use it as it is, with `asof backup PATH`, or make a new one somewhere else"
         }
@@ -122,6 +124,9 @@ fn hint(kind: Kind, error: &(dyn StdError + 'static)) -> Option<String> {
             "check the credentials and what they allow; docs/BUCKETS.md says what each command needs"
         }
         (Some(repo::Error::Store(_)), Kind::Full) => "make room in the store and run it again",
+        (Some(repo::Error::Index(_)), Kind::Full) => {
+            "make room on that disk and run it again; the index may be put elsewhere with --cache-dir"
+        }
         (Some(_), Kind::Damaged) => {
             "everything that the damage does not touch still reads; keep the store as it is, and \
              try `asof index rebuild`"

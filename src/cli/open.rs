@@ -22,10 +22,14 @@ use crate::store::Patience;
 pub enum Need {
     /// Read it.
     Read(Freshness),
+    /// Read it all, which takes long.
+    Check,
     /// Add to it: a writer key will do.
     Write,
     /// Change who may open it.
     Owner,
+    /// Go through all of it for long, as its owner.
+    Collect,
 }
 
 /// Reaches the store of the settings.
@@ -35,7 +39,8 @@ pub enum Need {
 /// If it cannot be reached, or nobody says where it is.
 pub fn reach_store(context: &Context, need: Need, create: bool) -> Result<Reached, Failure> {
     // Who watches is better told than kept waiting; a backup should outlive a gateway's restart.
-    let patience = (need == Need::Write).then(Patience::default);
+    let lasting = matches!(need, Need::Write | Need::Collect | Need::Check);
+    let patience = lasting.then(Patience::default);
     let copies = match need {
         Need::Read(Freshness::IfPossible) => Some(context.local()?.cache_dir.join("places")),
         _ => None,
@@ -80,7 +85,7 @@ pub fn credential(context: &Context, reached: &Reached, need: Need) -> Result<Cr
     }
     // Looked at first, so that nobody is asked for the passphrase of nothing.
     let config = describe(reached)?;
-    if config.encryption.is_none() && matches!(need, Need::Read(_)) {
+    if config.encryption.is_none() && matches!(need, Need::Read(_) | Need::Check) {
         return Ok(Credential::None);
     }
     let passphrase = passphrase(context, reached)?;
@@ -112,7 +117,8 @@ pub fn open_with(
     let freshness = match need {
         Need::Read(freshness) => freshness,
         Need::Write => Freshness::Needed,
-        Need::Owner => Freshness::AsItIs,
+        // They read the log themselves.
+        Need::Owner | Need::Collect | Need::Check => Freshness::AsItIs,
     };
     let opened = open(reached, credential, &context.local()?, freshness, &context.clock)?;
     tell(context, &opened)?;

@@ -1,4 +1,5 @@
-//! `asof.json`: what a repository is, signed by its owner and never changed.
+//! `asof.json`: what a repository is, signed by its owner. Only the version of the format
+//! that it names ever changes.
 //!
 //! It is JSON, so that whoever finds a bucket can read what it holds. What is
 //! signed is its *canonical form*: the same object without `signature`, keys in
@@ -13,17 +14,21 @@ use crate::codec::chunker::Sizes;
 use crate::codec::envelope::{PublicKey, SUITE_X25519};
 use crate::codec::hash;
 use crate::codec::sign::{self, SigningKey};
-use crate::format::{FormatError, VERSION};
+use crate::format::{FORMAT_VERSION, FormatError};
 
 /// The object is never larger. Bytes.
 pub const CONFIG_BYTES_MAX: u64 = 64 << 10;
 
 /// The most that [`Parameters::pack_bytes`] can say.
 const PACK_BYTES_MAX: u64 = 128 << 20;
-/// A hundred years.
-const GRACE_SECONDS_MAX: u64 = 36_525 * 24 * 3600;
-/// A week.
-const SKEW_SECONDS_MAX: u64 = 7 * 24 * 3600;
+/// The most that [`Parameters::grace_seconds`] can say: a hundred years.
+pub const GRACE_SECONDS_MAX: u64 = 36_525 * 24 * 3600;
+/// The most that [`Parameters::skew_seconds`] can say: a week.
+pub const SKEW_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
+/// How many times the skew the grace period is at least: half of it is left to build on
+/// what was seen, when both ends of it are uncertain by the skew.
+pub const SKEWS_PER_GRACE: u64 = 8;
 
 const WHAT: &str = "asof.json";
 const DOMAIN: &str = "asof config 0";
@@ -102,7 +107,8 @@ impl Parameters {
         self.chunks.is_sound()
             && self.pack_bytes <= PACK_BYTES_MAX
             && self.grace_seconds <= GRACE_SECONDS_MAX
-            && self.skew_seconds <= SKEW_SECONDS_MAX
+            && (1..=SKEW_SECONDS_MAX).contains(&self.skew_seconds)
+            && self.skew_seconds <= self.grace_seconds / SKEWS_PER_GRACE
     }
 }
 
@@ -116,7 +122,7 @@ impl Config {
         created: UnixTime,
     ) -> Config {
         Config {
-            asof: VERSION,
+            asof: FORMAT_VERSION,
             flags: Flags::default(),
             repository: RepositoryId(hash::sha256(owner.as_bytes())),
             owner,
@@ -130,14 +136,39 @@ impl Config {
     /// Signs and encodes it.
     #[must_use]
     pub fn issue(&self, owner: &SigningKey) -> Vec<u8> {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
-        let signature = owner.sign(DOMAIN, &canonical(&value));
+        sign_and_encode(serde_json::to_value(self).unwrap_or_default(), owner)
+    }
+
+    /// The same description in the version of the format that this program writes, signed
+    /// anew. Whatever else it says stays, also what is not known here. The same bytes
+    /// every time.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`] if `bytes` do not decode.
+    pub fn upgrade(bytes: &[u8], owner: &SigningKey) -> Result<Vec<u8>, FormatError> {
+        Config::decode(bytes)?;
+        let mut value = parse(bytes)?;
         if let Value::Object(fields) = &mut value {
-            fields.insert("signature".into(), hex::encode(signature).into());
+            fields.remove("signature");
+            fields.insert("asof".into(), FORMAT_VERSION.into());
         }
-        let mut bytes = serde_json::to_vec_pretty(&value).unwrap_or_default();
-        bytes.push(b'\n');
-        bytes
+        Ok(sign_and_encode(value, owner))
+    }
+
+    /// A hash of all that a description says, but for the version of the format: so it
+    /// stays the same for as long as the repository is the same.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Malformed`] if `bytes` are no JSON.
+    pub fn identity(bytes: &[u8]) -> Result<[u8; 32], FormatError> {
+        let mut value = parse(bytes)?;
+        if let Value::Object(fields) = &mut value {
+            fields.remove("signature");
+            fields.remove("asof");
+        }
+        Ok(hash::sha256(&canonical(&value)))
     }
 
     /// Decodes it: first its version and flags, then its signature, then the rest.
@@ -147,16 +178,15 @@ impl Config {
     /// [`FormatError::Future`] if a later asof made it, [`FormatError::Malformed`]
     /// if it is damaged or not signed by the owner that it names.
     pub fn decode(bytes: &[u8]) -> Result<Config, FormatError> {
-        let mut value: Value =
-            serde_json::from_slice(bytes).map_err(|e| FormatError::malformed(WHAT, e))?;
+        let mut value = parse(bytes)?;
         let version = value.get("asof").and_then(Value::as_u64);
         let version = version
             .ok_or_else(|| FormatError::malformed(WHAT, "it does not say its format version"))?;
-        if version > u64::from(VERSION) {
+        if version > u64::from(FORMAT_VERSION) {
             return Err(FormatError::Future {
                 what: "format version",
                 found: version.to_string(),
-                known: VERSION.to_string(),
+                known: FORMAT_VERSION.to_string(),
             });
         }
         let signature = value.as_object_mut().and_then(|fields| fields.remove("signature"));
@@ -185,6 +215,15 @@ impl Config {
     /// [`FormatError::Future`] if it has a flag that is not known here.
     pub fn check_writable(&self) -> Result<(), FormatError> {
         Config::check_flags("flag (for writing)", &self.flags.write)
+    }
+
+    /// Checks that this program knows everything that collecting here takes.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Future`] with the flag that is not known.
+    pub fn check_collectable(&self) -> Result<(), FormatError> {
+        Config::check_flags("flag (for collecting)", &self.flags.collect)
     }
 
     fn check_flags(what: &'static str, flags: &[String]) -> Result<(), FormatError> {
@@ -217,6 +256,20 @@ impl Config {
             .map_err(|e| FormatError::malformed(WHAT, format!("its public key: {e}")))?;
         Ok(Some(PublicKey(key)))
     }
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, FormatError> {
+    serde_json::from_slice(bytes).map_err(|e| FormatError::malformed(WHAT, e))
+}
+
+fn sign_and_encode(mut value: Value, owner: &SigningKey) -> Vec<u8> {
+    let signature = owner.sign(DOMAIN, &canonical(&value));
+    if let Value::Object(fields) = &mut value {
+        fields.insert("signature".into(), hex::encode(signature).into());
+    }
+    let mut bytes = serde_json::to_vec_pretty(&value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
 }
 
 /// The canonical form of a JSON value: keys in byte order, no white space.
@@ -287,7 +340,8 @@ mod tests {
     fn the_future_is_refused_before_anything_else_is_believed() {
         let (owner, bytes) = made();
         let text = String::from_utf8(bytes).unwrap();
-        let later = text.replace("\"asof\": 0", "\"asof\": 200");
+        let later = text.replace("\"asof\": 1", "\"asof\": 2");
+        assert_ne!(later, text);
         assert_eq!(Config::decode(later.as_bytes()).unwrap_err().kind(), Kind::Future);
         let mut config = Config::decode(text.as_bytes()).unwrap();
         config.flags.write = vec!["tomorrow".into()];
@@ -295,6 +349,25 @@ mod tests {
         assert_eq!(may_read.check_writable().unwrap_err().kind(), Kind::Future);
         config.flags.read = vec!["tomorrow".into()];
         assert_eq!(Config::decode(&config.issue(&owner)).unwrap_err().kind(), Kind::Future);
+    }
+
+    #[test]
+    fn an_upgrade_changes_the_version_and_nothing_else() {
+        let (owner, bytes) = made();
+        let mut value: Value = serde_json::from_slice(&bytes).unwrap();
+        value["asof"] = 0.into();
+        value["not-known-here"] = "kept".into();
+        value.as_object_mut().unwrap().remove("signature");
+        let old = sign_and_encode(value, &owner);
+        assert_eq!(Config::decode(&old).unwrap().asof, 0);
+        let new = Config::upgrade(&old, &owner).unwrap();
+        let config = Config::decode(&new).unwrap();
+        assert_eq!(config, Config::decode(&bytes).unwrap());
+        assert!(String::from_utf8(new.clone()).unwrap().contains("not-known-here"));
+        assert_eq!(Config::identity(&old), Config::identity(&new));
+        assert_ne!(Config::identity(&bytes), Config::identity(&new));
+        assert_eq!(Config::upgrade(&new, &owner), Ok(new.clone()));
+        assert!(Config::upgrade(&new[..new.len() / 2], &owner).is_err());
     }
 
     #[test]

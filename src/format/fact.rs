@@ -65,6 +65,9 @@ pub struct Snapshot {
     /// The program that took it.
     #[n(14)]
     pub program: String,
+    /// From when on it is no longer wanted.
+    #[n(15)]
+    pub expires: Option<UnixTime>,
 }
 
 /// What a backup met.
@@ -131,7 +134,7 @@ pub enum Pin {
     Snapshot(#[n(0)] SnapshotId),
 }
 
-/// These packs are, or are no longer, to be deleted; or have been.
+/// These packs are to be deleted; or have been.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Packs {
@@ -152,34 +155,49 @@ pub struct Forget {
     pub reason: Option<String>,
 }
 
-/// Facts of many records, merged. Its references are nodes of merged facts.
+/// Facts of many records, merged. Its references are the nodes of merged records, in
+/// their order, and those of places.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Checkpoint {
-    /// The head of each chain that is merged.
+    /// Chains that ended by then, and of which nothing has anything left to say, may be
+    /// left out.
     #[n(0)]
-    pub heads: Vec<ChainHead>,
-    /// The records whose facts are all in it.
+    pub complete_after: UnixTime,
+    /// The records that it stands for, as far as they were there when it was made.
     #[n(1)]
     pub records: Vec<RecordId>,
+    /// The sparse index: the first chunk in each node of places, ascending, and the
+    /// node's place in the references. All other references are merged records.
+    #[n(2)]
+    pub places: Vec<(ChunkId, u32)>,
 }
 
-/// The last record of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct ChainHead {
-    /// Whose chain.
-    #[n(0)]
-    pub writer: WriterId,
-    /// Which chain.
-    #[n(1)]
-    pub chain: ChainId,
-    /// The number of its last record.
-    #[n(2)]
-    pub number: u64,
-    /// That record.
-    #[n(3)]
-    pub record: RecordId,
+impl Checkpoint {
+    /// The nodes of merged records among its references, in order.
+    pub fn merged<'a>(&'a self, refs: &'a [ChunkId]) -> impl Iterator<Item = &'a ChunkId> {
+        let places: std::collections::HashSet<u32> =
+            self.places.iter().map(|&(_, place)| place).collect();
+        let numbered = (0_u32..).zip(refs);
+        numbered.filter(move |(place, _)| !places.contains(place)).map(|(_, id)| id)
+    }
+
+    /// The node that has the places of a chunk, if any has.
+    #[must_use]
+    pub fn node_of<'a>(&self, refs: &'a [ChunkId], id: &ChunkId) -> Option<&'a ChunkId> {
+        let after = self.places.partition_point(|(first, _)| first <= id);
+        let (_, place) = self.places.get(after.checked_sub(1)?)?;
+        refs.get(*place as usize)
+    }
+}
+
+fn check_checkpoint(checkpoint: &Checkpoint, refs: usize) -> Result<(), FormatError> {
+    let order = checkpoint.places.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    if !order || checkpoint.places.iter().any(|&(_, place)| place as usize >= refs) {
+        let why = "its index of places is not in order or names no node";
+        return Err(FormatError::malformed("checkpoint", why));
+    }
+    Ok(())
 }
 
 /// Records of this writer that the store receives from then on are not believed.
@@ -217,8 +235,6 @@ pub enum Fact {
     Forget(Forget),
     /// Packs are to be deleted.
     Condemn(Packs),
-    /// Packs are not to be deleted after all.
-    Reprieve(Packs),
     /// Packs are about to be deleted.
     Deleted(Packs),
     /// Records are merged.
@@ -236,7 +252,6 @@ const SNAPSHOT: u64 = 2;
 const PIN: u64 = 3;
 const FORGET: u64 = 4;
 const CONDEMN: u64 = 5;
-const REPRIEVE: u64 = 6;
 const DELETED: u64 = 7;
 const CHECKPOINT: u64 = 8;
 const REVOKE: u64 = 9;
@@ -252,7 +267,6 @@ impl Fact {
             Fact::Pin(_) => "pin",
             Fact::Forget(_) => "forget",
             Fact::Condemn(_) => "condemn",
-            Fact::Reprieve(_) => "reprieve",
             Fact::Deleted(_) => "deleted",
             Fact::Checkpoint(_) => "checkpoint",
             Fact::Revoke(_) => "revoke",
@@ -274,7 +288,6 @@ impl Fact {
             Fact::Pin(pin) => (PIN, encode(pin)),
             Fact::Forget(forget) => (FORGET, encode(forget)),
             Fact::Condemn(packs) => (CONDEMN, encode(packs)),
-            Fact::Reprieve(packs) => (REPRIEVE, encode(packs)),
             Fact::Deleted(packs) => (DELETED, encode(packs)),
             Fact::Checkpoint(checkpoint) => (CHECKPOINT, encode(checkpoint)),
             Fact::Revoke(revoke) => (REVOKE, encode(revoke)),
@@ -301,9 +314,12 @@ impl Fact {
             PIN => Fact::Pin(decode_whole("pin", item.body)?),
             FORGET => Fact::Forget(decode_whole("forget", item.body)?),
             CONDEMN => Fact::Condemn(decode_whole("condemn", item.body)?),
-            REPRIEVE => Fact::Reprieve(decode_whole("reprieve", item.body)?),
             DELETED => Fact::Deleted(decode_whole("deleted", item.body)?),
-            CHECKPOINT => Fact::Checkpoint(decode_whole("checkpoint", item.body)?),
+            CHECKPOINT => {
+                let checkpoint: Checkpoint = decode_whole("checkpoint", item.body)?;
+                check_checkpoint(&checkpoint, item.refs.len())?;
+                Fact::Checkpoint(checkpoint)
+            }
             REVOKE => Fact::Revoke(decode_whole("revoke", item.body)?),
             GRACE => Fact::Grace(decode_whole("grace", item.body)?),
             other => Fact::Unknown(other),
@@ -370,7 +386,6 @@ pub fn may_publish(signer: &Signer, fact: &Fact) -> bool {
             Signer::Writer(_),
             Fact::Forget(_)
             | Fact::Condemn(_)
-            | Fact::Reprieve(_)
             | Fact::Deleted(_)
             | Fact::Checkpoint(_)
             | Fact::Revoke(_)

@@ -19,7 +19,7 @@ use crate::codec::seal::Part;
 use crate::codec::sign::SigningKey;
 use crate::codec::{CodecError, hash};
 use crate::format::config::canonical;
-use crate::format::{FormatError, VERSION, decode_whole, encode};
+use crate::format::{FormatError, LAYOUT, decode_whole, encode};
 
 /// A key file is never larger. Bytes.
 pub const KEY_BYTES_MAX: u64 = 64 << 10;
@@ -107,7 +107,7 @@ impl KeyFile {
     ) -> Result<KeyFile, CodecError> {
         let salt = passphrase::salt();
         let mut file = KeyFile {
-            asof_key: VERSION,
+            asof_key: LAYOUT,
             repository,
             role: if secrets.owner.is_some() { Role::Owner } else { Role::Reader },
             label: label.to_owned(),
@@ -177,10 +177,10 @@ impl KeyFile {
         let malformed = |e: serde_json::Error| FormatError::malformed(WHAT, e);
         let value: Value = serde_json::from_slice(bytes).map_err(malformed)?;
         match value.get("asof-key").and_then(Value::as_u64) {
-            Some(version) if version > u64::from(VERSION) => Err(FormatError::Future {
+            Some(version) if version > u64::from(LAYOUT) => Err(FormatError::Future {
                 what: "key file version",
                 found: version.to_string(),
-                known: VERSION.to_string(),
+                known: LAYOUT.to_string(),
             }),
             _ => {
                 let file: KeyFile = serde_json::from_value(value).map_err(malformed)?;

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! asof.json
+//! upgrade/asof.json
 //! keys/<sha256>.json
 //! packs/<first 2 digits>/<sha256>
 //! log/<hour>-<sha256>            hour: YYYYMMDDHH, UTC, as the writer claims it
 //! ```
 //!
-//! But for `asof.json`, a name holds the SHA-256 of the object's bytes: it is its
+//! But for the first two, a name holds the SHA-256 of the object's bytes: it is its
 //! own proof, and writing an object twice can do no harm. The hour in front lets
 //! LIST begin where the last one ended.
 
@@ -15,6 +16,9 @@ use crate::base::{KeyId, PackId, RecordId, UnixTime};
 
 /// The repository's description.
 pub const CONFIG: &str = "asof.json";
+/// The same in a newer version of the format, put there before it takes the place of the
+/// old one.
+pub const UPGRADE: &str = "upgrade/asof.json";
 /// Where wrapped keys are.
 pub const KEYS: &str = "keys/";
 /// Where packs are.

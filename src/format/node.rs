@@ -16,6 +16,7 @@ use minicbor::{Decode, Encode};
 
 use crate::base::{ChunkId, RepositoryId, UnixTime};
 use crate::codec::sign::{self, SigningKey};
+use crate::format::checkpoint::{MergedRun, Places, check_merged};
 use crate::format::extents::{self, Content, Extent, ExtentChild};
 use crate::format::item::{self, Item};
 use crate::format::{FormatError, decode_whole, encode};
@@ -311,27 +312,6 @@ fn stated(repository: RepositoryId, fact: &[u8]) -> Vec<u8> {
     [repository.as_bytes(), fact].concat()
 }
 
-/// A fact that a checkpoint carries on, with where it came from.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Merged {
-    /// Who published it.
-    #[n(0)]
-    pub writer: crate::base::WriterId,
-    /// The record that it stood in.
-    #[n(1)]
-    pub record: crate::base::RecordId,
-    /// When the store received that record, as the owner witnessed it.
-    #[n(2)]
-    pub receipt: UnixTime,
-    /// The writer's certificate, unless it is the owner.
-    #[n(3)]
-    pub certificate: Option<ByteVec>,
-    /// The fact, an item, verbatim.
-    #[n(4)]
-    pub fact: ByteVec,
-}
-
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
@@ -347,8 +327,10 @@ pub enum Node {
     Links(Vec<LinkGroup>),
     /// A snapshot's signed statement.
     Statement(Statement),
-    /// Facts that a checkpoint carries on.
-    Merged(Vec<Merged>),
+    /// Facts that a checkpoint carries on, by the records that they stood in.
+    Merged(MergedRun),
+    /// Where chunks are: a part of a checkpoint's sorted run.
+    Places(Places),
 }
 
 const LEAF: u64 = 1;
@@ -358,6 +340,7 @@ const EXTENT_TREE: u64 = 4;
 const LINKS: u64 = 5;
 const STATEMENT: u64 = 6;
 const MERGED: u64 = 7;
+const PLACES: u64 = 8;
 
 impl Node {
     /// Encodes the node with the chunks that it refers to.
@@ -370,7 +353,8 @@ impl Node {
             Node::ExtentTree(children) => (EXTENT_TREE, encode(children)),
             Node::Links(groups) => (LINKS, encode(groups)),
             Node::Statement(statement) => (STATEMENT, encode(statement)),
-            Node::Merged(facts) => (MERGED, encode(facts)),
+            Node::Merged(run) => (MERGED, encode(run)),
+            Node::Places(places) => (PLACES, encode(places)),
         };
         item::encode(refs, kind, &body)
     }
@@ -414,12 +398,21 @@ impl Node {
                 Node::Links(groups)
             }
             STATEMENT => Node::Statement(decode_whole("statement", item.body)?),
-            MERGED => Node::Merged(decode_whole("merged facts", item.body)?),
+            MERGED => {
+                let run: MergedRun = decode_whole("merged facts", item.body)?;
+                check_merged(&run)?;
+                Node::Merged(run)
+            }
+            PLACES => {
+                let places: Places = decode_whole("run of places", item.body)?;
+                places.check()?;
+                Node::Places(places)
+            }
             other => {
                 return Err(FormatError::Future {
                     what: "node kind",
                     found: other.to_string(),
-                    known: format!("1 to {MERGED}"),
+                    known: format!("1 to {PLACES}"),
                 });
             }
         };

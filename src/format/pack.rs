@@ -34,7 +34,7 @@ use minicbor::{Decode, Encode};
 use crate::base::{ChunkId, PackId, RepositoryId};
 use crate::codec::compress::Codec;
 use crate::codec::hash::ChunkKind;
-use crate::format::{FormatError, VERSION, decode_whole, encode};
+use crate::format::{FormatError, LAYOUT, decode_whole, encode};
 
 const MAGIC: &[u8; 8] = b"asofpack";
 const FOOTER_MAGIC: &[u8; 7] = b"asofdir";
@@ -71,7 +71,7 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
-        bytes[8] = VERSION;
+        bytes[8] = LAYOUT;
         bytes[9] = self.kind as u8;
         bytes[12..16].copy_from_slice(&self.envelope_len.to_le_bytes());
         bytes[16..].copy_from_slice(&self.random);
@@ -104,13 +104,13 @@ impl Header {
 }
 
 fn check_version(version: u8) -> Result<(), FormatError> {
-    if version == VERSION {
+    if version == LAYOUT {
         return Ok(());
     }
     Err(FormatError::Future {
         what: "pack version",
         found: version.to_string(),
-        known: VERSION.to_string(),
+        known: LAYOUT.to_string(),
     })
 }
 
@@ -128,7 +128,7 @@ pub fn encode_footer(directory_len: u32) -> [u8; FOOTER_BYTES] {
     let mut bytes = [0; FOOTER_BYTES];
     bytes[..4].copy_from_slice(&directory_len.to_le_bytes());
     bytes[4..11].copy_from_slice(FOOTER_MAGIC);
-    bytes[11] = VERSION;
+    bytes[11] = LAYOUT;
     bytes
 }
 
@@ -153,7 +153,7 @@ pub fn decode_footer(bytes: &[u8]) -> Result<u32, FormatError> {
 #[must_use]
 pub fn associated(kind: ChunkKind) -> [u8; 12] {
     let mut bytes = *b"asof pack\0\0\0";
-    bytes[10] = VERSION;
+    bytes[10] = LAYOUT;
     bytes[11] = kind as u8;
     bytes
 }
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn a_later_version_is_said_to_be_one() {
         let mut bytes = Header { kind: ChunkKind::Data, random: [0; 32], envelope_len: 0 }.encode();
-        bytes[8] = VERSION + 1;
+        bytes[8] = LAYOUT + 1;
         assert_eq!(Header::decode(&bytes).unwrap_err().kind(), crate::base::Kind::Future);
     }
 

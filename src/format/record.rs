@@ -5,7 +5,7 @@
 //!
 //! header     bytes: CBOR map, plain: repository, writer, chain, number, previous, body length
 //! envelope   bytes: CBOR, see `codec::envelope`; empty without encryption
-//! body       bytes: CBOR map { claimed time, certificate, [fact …] }, zstd, sealed (nonce 0)
+//! body       bytes: CBOR map { claimed time, certificate, [fact …], deadline }, zstd, sealed (nonce 0)
 //! signature  bytes: the writer's, over the three before it
 //! ```
 //!
@@ -20,7 +20,7 @@ use minicbor::{Decode, Encode};
 use crate::base::{ChainId, RecordId, RepositoryId, UnixTime, WriterId};
 use crate::codec::hash::sha256;
 use crate::codec::sign::{self, SigningKey};
-use crate::format::{FormatError, VERSION, decode_whole, encode};
+use crate::format::{FormatError, LAYOUT, decode_whole, encode};
 
 const MAGIC: &[u8; 7] = b"asoflog";
 const DOMAIN: &str = "asof record 0";
@@ -78,6 +78,10 @@ pub struct Body {
     #[n(2)]
     #[cbor(decode_with = "decode_facts")]
     pub facts: Vec<ByteVec>,
+    /// By when the store must have received it for what it stands on to be there still:
+    /// one that comes later is late.
+    #[n(3)]
+    pub deadline: Option<UnixTime>,
 }
 
 /// Counts before it allocates: whoever can put an object under `log/` can have a
@@ -165,7 +169,7 @@ impl Record {
     pub fn issue(&self, key: &SigningKey) -> Vec<u8> {
         let signature = key.sign(DOMAIN, &self.signed());
         let mut bytes = MAGIC.to_vec();
-        bytes.push(VERSION);
+        bytes.push(LAYOUT);
         bytes.extend(encode(&Wire {
             header: self.header_bytes.clone().into(),
             envelope: self.envelope.clone().into(),
@@ -192,11 +196,11 @@ impl Record {
         }
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin as one"))?;
         let (version, rest) = rest.split_first().ok_or_else(|| wrong("it ends too soon"))?;
-        if *version != VERSION {
+        if *version != LAYOUT {
             return Err(FormatError::Future {
                 what: "record version",
                 found: version.to_string(),
-                known: VERSION.to_string(),
+                known: LAYOUT.to_string(),
             });
         }
         let wire: Wire = decode_whole(WHAT, rest)?;
@@ -258,7 +262,7 @@ mod tests {
         let forged_id = RecordId(sha256(&forged));
         assert!(Record::decode(forged_id, &forged, repository).is_err(), "another's signature");
         let mut later = bytes.clone();
-        later[7] = VERSION + 1;
+        later[7] = LAYOUT + 1;
         let later_id = RecordId(sha256(&later));
         let error = Record::decode(later_id, &later, repository).unwrap_err();
         assert_eq!(error.kind(), crate::base::Kind::Future);
@@ -304,9 +308,10 @@ mod tests {
             claimed: UnixTime::new(1, 2),
             certificate: Some(vec![1].into()),
             facts: vec![vec![2].into(), vec![3].into()],
+            deadline: Some(UnixTime::new(5, 0)),
         };
         let bytes = body.encode();
-        assert_eq!(Body::certificate_of(&bytes[..bytes.len() - 3]), Some(vec![1]));
+        assert_eq!(Body::certificate_of(&bytes[..bytes.len() - 8]), Some(vec![1]));
         let none = Body { certificate: None, ..body.clone() };
         assert_eq!(Body::certificate_of(&none.encode()), None);
         assert_eq!(Body::decode(&bytes), Ok(body));

@@ -11,7 +11,7 @@ use crate::base::RepositoryId;
 use crate::codec::sign::SigningKey;
 use crate::format::certificate::Certificate;
 use crate::format::config::Config;
-use crate::format::{FormatError, VERSION};
+use crate::format::{FormatError, LAYOUT};
 
 const WHAT: &str = "writer file";
 
@@ -49,7 +49,7 @@ impl WriterFile {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = Wire {
-            asof_writer: VERSION,
+            asof_writer: LAYOUT,
             repository: self.config.repository,
             label: self.certificate.label.clone(),
             key: hex::encode(self.key.seed()),
@@ -71,11 +71,11 @@ impl WriterFile {
         let malformed = |e: serde_json::Error| FormatError::malformed(WHAT, e);
         let value: Value = serde_json::from_slice(bytes).map_err(malformed)?;
         let version = value.get("asof-writer").and_then(Value::as_u64);
-        if version.is_some_and(|v| v > u64::from(VERSION)) {
+        if version.is_some_and(|v| v > u64::from(LAYOUT)) {
             return Err(FormatError::Future {
                 what: "writer file version",
                 found: version.unwrap_or_default().to_string(),
-                known: VERSION.to_string(),
+                known: LAYOUT.to_string(),
             });
         }
         let wire: Wire = serde_json::from_value(value).map_err(malformed)?;

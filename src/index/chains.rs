@@ -19,8 +19,20 @@ pub struct ChainLink {
 }
 
 impl Index {
-    /// Every record that could be read, in the order of writer, chain, number and
-    /// id. Records of which only a checkpoint tells are not among them.
+    /// Whether a checkpoint carries all that the record says.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Error`] if the index cannot be read.
+    pub fn is_covered(&self, id: &RecordId) -> Result<bool> {
+        self.read(|db| {
+            db.prepare_cached("SELECT 1 FROM record WHERE id = ?1 AND covered")?
+                .exists([id.0.as_slice()])
+        })
+    }
+
+    /// Every record that could be read or that a checkpoint carries on, in the order of
+    /// writer, chain, number and id.
     ///
     /// # Errors
     ///

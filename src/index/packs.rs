@@ -8,9 +8,9 @@ use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, WriterId};
 /// A record whose facts were checked and taken apart, ready to be folded.
 #[derive(Debug, Clone, Default)]
 pub struct FoldedRecord {
-    /// Its name; `None` for facts that a checkpoint carried.
+    /// Its name, if all that it says is here.
     pub id: Option<RecordId>,
-    /// The record that facts which a checkpoint carried first stood in.
+    /// Its name, if a checkpoint carried these facts of it.
     pub carried: Option<RecordId>,
     /// When the store received it. Seconds since 1970.
     pub receipt: i64,
@@ -24,6 +24,12 @@ pub struct FoldedRecord {
     pub previous: Option<RecordId>,
     /// Why nothing of it is believed, if so.
     pub problem: Option<String>,
+    /// If it is not believed, whether it may be more than junk.
+    pub blocks: bool,
+    /// Whether its signer is a writer with a certificate, not the owner.
+    pub certified: bool,
+    /// Whether it was received after its deadline, or has none.
+    pub late: bool,
     /// The packs that it claims.
     pub packs: Vec<FoldedPack>,
     /// The snapshots that it publishes: id and the whole fact.
@@ -32,10 +38,27 @@ pub struct FoldedRecord {
     pub forgotten: Vec<SnapshotId>,
     /// The writers that it revokes, and from which receipt on. Seconds since 1970.
     pub revoked: Vec<(WriterId, i64)>,
+    /// The packs that it condemns.
+    pub condemned: Vec<PackId>,
+    /// The packs that it says are deleted.
+    pub deleted: Vec<PackId>,
+    /// What it pins, with the facts' places in it.
+    pub pins: Vec<(u64, Pinned)>,
     /// Its other facts with their places in it, verbatim.
     pub others: Vec<(u64, Vec<u8>)>,
-    /// Other records whose facts it carries, so that they need not be read.
+    /// The checkpoints that it publishes, with their places in it, verbatim.
+    pub checkpoints: Vec<(u64, Vec<u8>)>,
+    /// Other records whose facts these carry, so that they need not be read.
     pub covers: Vec<RecordId>,
+}
+
+/// What a pin keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// A snapshot.
+    Snapshot(SnapshotId),
+    /// The packs that the signer's chain has claimed up to that record.
+    Chain(ChainId, u64),
 }
 
 /// What a record claims of a pack, to be folded.
@@ -79,6 +102,15 @@ pub struct PackRow {
     pub key: Option<Vec<u8>>,
     /// Its encoded frames.
     pub frames: Vec<u8>,
+}
+
+/// Why a chunk need not be stored again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    /// The pack that it stands on.
+    pub pack: PackId,
+    /// The store's time at which that pack was known to stand. Seconds since 1970.
+    pub at: i64,
 }
 
 /// Where a chunk is.
@@ -170,8 +202,9 @@ impl Index {
         })
     }
 
-    /// Every place of a chunk, by every claim: trusted ones first, last those of which
-    /// nothing is believed, since their claimants are revoked. Empty if it is not known.
+    /// Every place of a chunk, by every claim: of packs that stand first, and of these
+    /// the trusted ones; last those of which nothing is believed, since their claimants
+    /// are revoked. Empty if it is not known.
     ///
     /// # Errors
     ///
@@ -180,7 +213,8 @@ impl Index {
         self.read(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT pack, start, length FROM chunk WHERE id = ?1
-                 ORDER BY (SELECT max(trusted) FROM claimant
+                 ORDER BY (SELECT doomed FROM pack WHERE number = chunk.pack),
+                          (SELECT max(trusted) FROM claimant
                            WHERE claimant.pack = chunk.pack AND NOT EXISTS
                                (SELECT 1 FROM revoked WHERE revoked.writer = claimant.writer
                                 AND claimant.receipt >= since)) DESC NULLS LAST, pack",
@@ -192,22 +226,46 @@ impl Index {
         })
     }
 
-    /// Whether a backup may refer to a chunk without writing it: a trusted claim has
-    /// it, whose pack was seen to be there at `since` or later.
+    /// Why a backup may refer to a chunk without writing it, if it may: a trusted claim
+    /// has it, nobody condemned the pack, and it was known to stand at `since` or later.
+    /// `doomed_too` counts condemned packs as well, which is never safe.
     ///
     /// # Errors
     ///
     /// [`super::Error`] if the index cannot be read.
-    pub fn has_chunk(&self, id: &ChunkId, since: i64) -> Result<bool> {
+    pub fn evidence(&self, id: &ChunkId, since: i64, doomed_too: bool) -> Result<Option<Evidence>> {
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT 1 FROM chunk JOIN claimant ON claimant.pack = chunk.pack
-                 WHERE chunk.id = ?1 AND claimant.trusted AND (claimant.receipt >= ?2 OR
-                     (SELECT value FROM meta WHERE key = 'witnessed') >= ?2)
-                 AND NOT EXISTS (SELECT 1 FROM revoked WHERE revoked.writer = claimant.writer
-                     AND claimant.receipt >= revoked.since)",
+                "SELECT pack.id, max(claimant.receipt, coalesce(
+                     (SELECT value FROM meta WHERE key = 'witnessed'), claimant.receipt)) AS at
+                 FROM chunk JOIN pack ON pack.number = chunk.pack
+                     JOIN claimant ON claimant.pack = chunk.pack
+                 WHERE chunk.id = ?1 AND claimant.trusted AND at >= ?2
+                     AND (?3 OR NOT pack.doomed)
+                     AND NOT EXISTS (SELECT 1 FROM revoked WHERE revoked.writer = claimant.writer
+                         AND claimant.receipt >= revoked.since)
+                 ORDER BY at DESC, claimant.pack LIMIT 1",
             )?;
-            statement.exists((id.0.as_slice(), since))
+            optional(statement.query_row((id.0.as_slice(), since, doomed_too), |row| {
+                Ok(Evidence { pack: PackId(row.get(0)?), at: row.get(1)? })
+            }))
+        })
+    }
+
+    /// Whether any of these packs is condemned or deleted, as far as anybody said.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Error`] if the index cannot be read.
+    pub fn any_doomed<'a>(&self, packs: impl IntoIterator<Item = &'a PackId>) -> Result<bool> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT 1 FROM fate WHERE pack = ?1")?;
+            for id in packs {
+                if statement.exists([id.0.as_slice()])? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
     }
 
@@ -236,35 +294,78 @@ impl Index {
         })
     }
 
-    /// Raises the evidence of every pack: what is known stood there at `at`.
+    /// The dense number of a claim about a pack.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Error`] if the index cannot be read.
+    pub fn claim_number(&self, pack: &PackId, claim: &[u8; 32]) -> Result<Option<i64>> {
+        self.read(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT number FROM pack WHERE id = ?1 AND claim = ?2")?;
+            optional(statement.query_row((pack.0.as_slice(), claim), |row| row.get(0)))
+        })
+    }
+
+    /// Raises the evidence of every pack: what is known and not condemned stood there
+    /// at `at`. An earlier time than is known already changes nothing.
     ///
     /// # Errors
     ///
     /// [`super::Error`] if the index cannot be written.
     pub fn witness_packs(&self, at: i64) -> Result<()> {
         self.write(|db| {
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('witnessed', ?1)", [at]).map(|_| ())
+            db.execute(
+                "INSERT INTO meta VALUES ('witnessed', ?1)
+                 ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+                [at],
+            )
+            .map(|_| ())
         })
     }
 }
 
 fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
+    // What is known already needs no second look, unless its receipt is earlier.
+    let known = match record.carried {
+        Some(id) => db
+            .prepare_cached(
+                "SELECT 1 FROM record WHERE id = ?1 AND writer IS NOT NULL
+                     AND problem IS NULL AND receipt <= ?2",
+            )?
+            .exists((id.0.as_slice(), record.receipt))?,
+        None => false,
+    };
     if let Some(id) = record.id {
+        // Of a record that another carries on nothing is lost if it cannot be read; and
+        // of one that is only known to be covered, all is news.
         db.prepare_cached(
-            "INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (id) DO UPDATE SET receipt = min(receipt, excluded.receipt),
-                 writer = excluded.writer, chain = excluded.chain, number = excluded.number,
-                 problem = excluded.problem, previous = excluded.previous",
+                 writer = coalesce(excluded.writer, writer), chain = coalesce(excluded.chain, chain),
+                 number = CASE WHEN excluded.chain IS NULL THEN number ELSE excluded.number END,
+                 previous = coalesce(excluded.previous, previous),
+                 problem = CASE WHEN covered OR excluded.covered THEN NULL
+                     ELSE excluded.problem END,
+                 late = CASE WHEN writer IS NULL THEN excluded.late
+                     ELSE min(late, excluded.late) END,
+                 covered = max(covered, excluded.covered), blocks = excluded.blocks",
         )?
         .execute((
             id.0.as_slice(),
             record.receipt,
             record.writer.map(|w| w.0.to_vec()),
             record.chain.map(|c| c.0.to_vec()),
-            i64::try_from(record.number).unwrap_or(i64::MAX),
+            to_i64(record.number),
             record.problem.as_deref(),
             record.previous.map(|r| r.0.to_vec()),
+            record.late,
+            record.carried.is_some(),
+            record.blocks,
         ))?;
+    }
+    if known {
+        return Ok(());
     }
     for pack in &record.packs {
         fold_pack(db, record, pack)?;
@@ -273,26 +374,80 @@ fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
         super::snapshots::fold(db, *id, record, fact)?;
     }
     for id in &record.forgotten {
-        db.prepare_cached("INSERT OR IGNORE INTO forgotten VALUES (?1)")?
-            .execute([id.0.as_slice()])?;
+        db.prepare_cached(
+            "INSERT INTO forgotten VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET receipt = min(receipt, excluded.receipt)",
+        )?
+        .execute((id.0.as_slice(), record.receipt))?;
     }
     for (writer, since) in &record.revoked {
         db.prepare_cached("INSERT OR IGNORE INTO revoked VALUES (?1, ?2)")?
             .execute((writer.0.as_slice(), since))?;
     }
-    let owner = record.id.map(|id| id.0.to_vec()).unwrap_or_default();
-    for (place, bytes) in &record.others {
-        let place = i64::try_from(*place).unwrap_or(i64::MAX);
-        db.prepare_cached("INSERT OR IGNORE INTO fact VALUES (?1, ?2, ?3)")?.execute((
-            owner.as_slice(),
-            place,
-            bytes.as_slice(),
-        ))?;
+    for id in &record.condemned {
+        // A late condemnation keeps backups from building on the pack, and no more.
+        fold_fate(db, *id, (!record.late).then_some(record.receipt), None)?;
     }
-    for id in &record.covers {
-        db.prepare_cached("INSERT OR IGNORE INTO record (id, receipt) VALUES (?1, ?2)")?
-            .execute((id.0.as_slice(), record.receipt))?;
+    for id in &record.deleted {
+        fold_fate(db, *id, None, Some(record.receipt))?;
     }
+    let owner = record.id.or(record.carried).map(|id| id.0.to_vec()).unwrap_or_default();
+    let writer = record.writer.map(|w| w.0).unwrap_or_default();
+    for (place, pinned) in &record.pins {
+        let (snapshot, chain, number) = match pinned {
+            Pinned::Snapshot(id) => (Some(id.0), None, None),
+            Pinned::Chain(chain, number) => (None, Some(chain.0), Some(to_i64(*number))),
+        };
+        db.prepare_cached("INSERT OR IGNORE INTO pin VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            .execute((
+                owner.as_slice(),
+                to_i64(*place),
+                record.receipt,
+                writer.as_slice(),
+                record.late,
+                snapshot.as_ref().map(<[u8; 16]>::as_slice),
+                chain.as_ref().map(<[u8; 16]>::as_slice),
+                number,
+            ))?;
+    }
+    for (facts, into) in [(&record.others, "fact"), (&record.checkpoints, "checkpoint")] {
+        for (place, bytes) in facts {
+            db.prepare_cached(&format!("INSERT OR IGNORE INTO {into} VALUES (?1, ?2, ?3, ?4)"))?
+                .execute((owner.as_slice(), to_i64(*place), record.receipt, bytes.as_slice()))?;
+        }
+    }
+    // A late checkpoint replaces nothing: what it stands on may be gone.
+    let covers = if record.late { &[][..] } else { &record.covers };
+    for id in covers {
+        db.prepare_cached(
+            "INSERT INTO record (id, receipt, late, covered, blocks) VALUES (?1, ?2, 0, 1, 0)
+             ON CONFLICT DO UPDATE SET covered = 1, problem = NULL",
+        )?
+        .execute((id.0.as_slice(), record.receipt))?;
+    }
+    Ok(())
+}
+
+fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn fold_fate(
+    db: &Connection,
+    pack: PackId,
+    condemned: Option<i64>,
+    deleted: Option<i64>,
+) -> rusqlite::Result<()> {
+    // The scalar min() of a NULL is NULL, so whichever is missing gives way.
+    db.prepare_cached(
+        "INSERT INTO fate VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET
+             condemned = coalesce(min(condemned, excluded.condemned), condemned,
+                 excluded.condemned),
+             deleted = coalesce(min(deleted, excluded.deleted), deleted, excluded.deleted)",
+    )?
+    .execute((pack.0.as_slice(), condemned, deleted))?;
+    db.prepare_cached("UPDATE pack SET doomed = 1 WHERE id = ?1 AND NOT doomed")?
+        .execute([pack.0.as_slice()])?;
     Ok(())
 }
 
@@ -300,8 +455,8 @@ fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusql
     // Several records may make the same claim. A key fills one that could not be kept.
     let number: i64 = db
         .prepare_cached(
-            "INSERT INTO pack (id, claim, kind, size, key, frames)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO pack (id, claim, kind, size, doomed, chunks, key, frames)
+             VALUES (?1, ?2, ?3, ?4, EXISTS (SELECT 1 FROM fate WHERE fate.pack = ?1), ?5, ?6, ?7)
              ON CONFLICT (id, claim) DO UPDATE SET key = coalesce(pack.key, excluded.key)
              RETURNING number",
         )?
@@ -310,7 +465,8 @@ fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusql
                 pack.id.0.as_slice(),
                 pack.claim.as_slice(),
                 pack.kind,
-                i64::try_from(pack.size).unwrap_or(i64::MAX),
+                to_i64(pack.size),
+                to_i64(pack.chunks.len() as u64),
                 pack.key.as_deref(),
                 pack.frames.as_slice(),
             ),
@@ -318,14 +474,24 @@ fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusql
         )?;
     let writer = record.writer.map(|w| w.0).unwrap_or_default();
     db.prepare_cached(
-        "INSERT INTO claimant VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET trusted = max(trusted, excluded.trusted)",
+        "INSERT INTO claimant VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT DO UPDATE SET trusted = max(trusted, excluded.trusted),
+             late = min(late, excluded.late)",
     )?
-    .execute((number, writer.as_slice(), record.receipt, pack.trusted))?;
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?1, ?2, ?3, ?4)")?;
-    for (id, start, length) in &pack.chunks {
-        let start = i64::try_from(*start).unwrap_or(i64::MAX);
-        insert.execute((id.0.as_slice(), number, start, length))?;
+    .execute((
+        number,
+        writer.as_slice(),
+        record.receipt,
+        pack.trusted && !record.late,
+        record.certified,
+        record.late,
+        record.chain.map(|c| c.0.to_vec()),
+        to_i64(record.number),
+    ))?;
+    let mut insert =
+        db.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for (place, (id, start, length)) in pack.chunks.iter().enumerate() {
+        insert.execute((id.0.as_slice(), number, place, to_i64(*start), length))?;
     }
     Ok(())
 }

@@ -61,7 +61,8 @@ impl Index {
         })
     }
 
-    /// A number for a scan that begins, larger than any given before.
+    /// A number for a scan that begins, larger than any given before; in another making
+    /// of the index another one, so that no row of before is taken for one of now.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl Index {
     pub fn begin_scan(&self) -> Result<i64> {
         self.write(|db| {
             db.execute(
-                "INSERT INTO meta VALUES ('generation', 1)
+                "INSERT INTO meta VALUES ('generation', abs(random() % 4503599627370496))
                  ON CONFLICT (key) DO UPDATE SET value = value + 1",
                 [],
             )?;

@@ -6,50 +6,84 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
--- Records that were folded, or found to be unreadable (problem).
+-- Records that were folded, or found to be unreadable (problem). One that was
+-- received after its deadline is late; one whose facts a checkpoint carries is covered.
+-- An unreadable one blocks collection if it may be more than junk.
 CREATE TABLE record (
     id BLOB PRIMARY KEY, receipt INTEGER NOT NULL, writer BLOB, chain BLOB,
-    number INTEGER, problem TEXT, previous BLOB
+    number INTEGER, problem TEXT, previous BLOB, late INTEGER NOT NULL,
+    covered INTEGER NOT NULL, blocks INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+CREATE INDEX record_of_chain ON record (chain, writer);
 
 -- What was claimed of packs: a row for each distinct claim, by dense numbers, so
 -- that chunk rows are small and a mark is a bitmap.
 CREATE TABLE pack (
     number INTEGER PRIMARY KEY, id BLOB NOT NULL, claim BLOB NOT NULL,
-    kind INTEGER NOT NULL, size INTEGER NOT NULL, key BLOB, frames BLOB NOT NULL,
+    kind INTEGER NOT NULL, size INTEGER NOT NULL, doomed INTEGER NOT NULL,
+    chunks INTEGER NOT NULL, key BLOB, frames BLOB NOT NULL,
     UNIQUE (id, claim)
 );
--- Who made which of these claims, and when the store received it.
+-- Who made which of these claims, the owner or a writer with a certificate, when the
+-- store received it, and by which record of which chain.
 CREATE TABLE claimant (
     pack INTEGER NOT NULL, writer BLOB NOT NULL, receipt INTEGER NOT NULL,
-    trusted INTEGER NOT NULL, PRIMARY KEY (pack, writer, receipt)
+    trusted INTEGER NOT NULL, certified INTEGER NOT NULL, late INTEGER NOT NULL, chain BLOB,
+    number INTEGER NOT NULL, PRIMARY KEY (pack, writer, receipt)
+) WITHOUT ROWID;
+-- What was said of packs that are to be deleted, claimed here or not: when the
+-- earliest condemnation that counts was received, and the word that it is deleted.
+CREATE TABLE fate (
+    pack BLOB PRIMARY KEY, condemned INTEGER, deleted INTEGER
 ) WITHOUT ROWID;
 -- Writers of whom nothing is believed that was received then or later.
 CREATE TABLE revoked (
     writer BLOB NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (writer, since)
 ) WITHOUT ROWID;
+-- `place` counts the chunks of the claim: with the pack's number it makes the dense
+-- numbers that a mark has its bits at.
 CREATE TABLE chunk (
-    id BLOB NOT NULL, pack INTEGER NOT NULL, start INTEGER NOT NULL,
-    length INTEGER NOT NULL, PRIMARY KEY (id, pack)
+    id BLOB NOT NULL, pack INTEGER NOT NULL, place INTEGER NOT NULL,
+    start INTEGER NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
 
 CREATE TABLE snapshot (
     number INTEGER PRIMARY KEY, id BLOB NOT NULL, record BLOB NOT NULL,
-    receipt INTEGER NOT NULL, writer BLOB NOT NULL, fact BLOB NOT NULL,
-    checksum BLOB NOT NULL, UNIQUE (id, record)
+    receipt INTEGER NOT NULL, writer BLOB NOT NULL, late INTEGER NOT NULL,
+    fact BLOB NOT NULL, checksum BLOB NOT NULL, UNIQUE (id, record)
 );
-CREATE TABLE forgotten (snapshot BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE forgotten (
+    snapshot BLOB PRIMARY KEY, receipt INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Snapshots and chains that are pinned, when that was received, and by whom.
+CREATE TABLE pin (
+    record BLOB NOT NULL, place INTEGER NOT NULL, receipt INTEGER NOT NULL,
+    writer BLOB NOT NULL, late INTEGER NOT NULL, snapshot BLOB, chain BLOB, number INTEGER,
+    PRIMARY KEY (record, place)
+) WITHOUT ROWID;
+CREATE INDEX pin_of_snapshot ON pin (snapshot);
 
 -- Every other fact, verbatim.
 CREATE TABLE fact (
-    record BLOB NOT NULL, place INTEGER NOT NULL, bytes BLOB NOT NULL,
+    record BLOB NOT NULL, place INTEGER NOT NULL, receipt INTEGER NOT NULL, bytes BLOB NOT NULL,
     PRIMARY KEY (record, place)
 ) WITHOUT ROWID;
+
+-- Checkpoints, verbatim.
+CREATE TABLE checkpoint (
+    record BLOB NOT NULL, place INTEGER NOT NULL, receipt INTEGER NOT NULL, bytes BLOB NOT NULL,
+    PRIMARY KEY (record, place)
+) WITHOUT ROWID;
+
+-- When a check of this machine last read a pack and found it whole.
+CREATE TABLE verified (pack BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 
 -- What this machine's backups saw.
 CREATE TABLE scan_source (

@@ -13,6 +13,8 @@ pub struct SnapshotRow {
     pub receipt: i64,
     /// Who published it.
     pub writer: WriterId,
+    /// Whether its record was received after its deadline.
+    pub late: bool,
     /// The whole fact.
     pub fact: Vec<u8>,
 }
@@ -28,10 +30,11 @@ pub(super) fn fold(
     // Which of several records stands is decided when it is read: who published the
     // one that stands now may be revoked later.
     db.prepare_cached(
-        "INSERT INTO snapshot (id, record, receipt, writer, fact, checksum)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO snapshot (id, record, receipt, writer, late, fact, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (id, record) DO UPDATE SET receipt = excluded.receipt,
-             writer = excluded.writer, fact = excluded.fact, checksum = excluded.checksum
+             writer = excluded.writer, late = excluded.late, fact = excluded.fact,
+             checksum = excluded.checksum
          WHERE excluded.receipt < snapshot.receipt",
     )?
     .execute((
@@ -39,6 +42,7 @@ pub(super) fn fold(
         own.as_slice(),
         record.receipt,
         writer.as_slice(),
+        record.late,
         fact,
         checksum(record.receipt, &writer, fact),
     ))
@@ -59,23 +63,23 @@ impl Index {
     ///
     /// [`Error::Corrupt`] if a row is not what was written.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRow>> {
-        type Row = (i64, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+        type Row = (i64, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, bool);
         let mut rows: Vec<Row> = self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT receipt, writer, fact, checksum, id FROM snapshot
+                "SELECT receipt, writer, fact, checksum, id, late FROM snapshot
                  WHERE id NOT IN (SELECT snapshot FROM forgotten) AND NOT EXISTS
                      (SELECT 1 FROM revoked WHERE revoked.writer = snapshot.writer
                       AND snapshot.receipt >= since)
                  ORDER BY id, receipt, record",
             )?;
             let rows = statement.query_map([], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
             })?;
             rows.collect()
         })?;
         rows.dedup_by(|copy, first| copy.4 == first.4);
         rows.into_iter()
-            .map(|(receipt, writer, fact, sum, _)| {
+            .map(|(receipt, writer, fact, sum, _, late)| {
                 let corrupt = || Error::Corrupt {
                     path: self.path.clone(),
                     what: "a snapshot's row is not what was written".into(),
@@ -84,9 +88,31 @@ impl Index {
                     return Err(corrupt());
                 }
                 let writer = WriterId::from_slice(&writer).ok_or_else(corrupt)?;
-                Ok(SnapshotRow { receipt, writer, fact })
+                Ok(SnapshotRow { receipt, writer, late, fact })
             })
             .collect()
+    }
+
+    /// Whether a snapshot is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn is_forgotten(&self, id: &SnapshotId) -> Result<bool> {
+        self.read(|db| {
+            db.prepare_cached("SELECT 1 FROM forgotten WHERE snapshot = ?1")?
+                .exists([id.0.as_slice()])
+        })
+    }
+
+    /// The newest receipt of any record, seconds since 1970: the store's clock has come
+    /// that far. Scans the records.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn newest_receipt(&self) -> Result<Option<i64>> {
+        self.read(|db| db.query_row("SELECT max(receipt) FROM record", [], |row| row.get(0)))
     }
 
     /// Numbers that change whenever a snapshot is added or forgotten, or a writer revoked.

@@ -53,11 +53,11 @@ fn a_chunk_counts_only_with_trust_and_fresh_evidence() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).index;
     index.fold(&[record(1), record(2)]).unwrap();
-    assert!(!index.has_chunk(&ChunkId([1; 32]), 0).unwrap(), "not trusted");
-    assert!(index.has_chunk(&ChunkId([2; 32]), 52).unwrap());
-    assert!(!index.has_chunk(&ChunkId([2; 32]), 53).unwrap(), "stale");
+    assert!(index.evidence(&ChunkId([1; 32]), 0, false).unwrap().is_none(), "not trusted");
+    assert!(index.evidence(&ChunkId([2; 32]), 52, false).unwrap().is_some());
+    assert!(index.evidence(&ChunkId([2; 32]), 53, false).unwrap().is_none(), "stale");
     index.witness_packs(2000).unwrap();
-    assert!(index.has_chunk(&ChunkId([2; 32]), 2000).unwrap());
+    assert!(index.evidence(&ChunkId([2; 32]), 2000, false).unwrap().is_some());
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn claims_of_one_pack_are_kept_apart() {
         let dir = tempfile::tempdir().unwrap();
         let index = opened(dir.path()).index;
         order.into_iter().for_each(|one| index.fold(std::slice::from_ref(one)).unwrap());
-        assert!(index.has_chunk(&real, 0).unwrap());
-        assert!(!index.has_chunk(&invented, 0).unwrap());
+        assert!(index.evidence(&real, 0, false).unwrap().is_some());
+        assert!(index.evidence(&invented, 0, false).unwrap().is_none());
         let places = index.chunk_places(&real).unwrap();
         let frames: Vec<_> =
             places.iter().map(|at| index.pack(at.pack).unwrap().unwrap().frames).collect();
@@ -200,15 +200,15 @@ fn a_revoked_writer_is_not_believed_in_any_order() {
         let snapshots = index.snapshots().unwrap();
         assert_eq!(snapshots.len(), 1);
         assert_eq!(snapshots[0].writer, WriterId([4; 32]));
-        assert!(!index.has_chunk(&ChunkId([2; 32]), 0).unwrap());
-        assert!(index.has_chunk(&ChunkId([4; 32]), 0).unwrap());
+        assert!(index.evidence(&ChunkId([2; 32]), 0, false).unwrap().is_none());
+        assert!(index.evidence(&ChunkId([4; 32]), 0, false).unwrap().is_some());
     }
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).index;
     index.fold(&[record(2), revoke(53)]).unwrap();
     let before = index.snapshots_version().unwrap();
     assert_eq!(index.snapshots().unwrap().len(), 1, "what was received before stands");
-    assert!(index.has_chunk(&ChunkId([2; 32]), 0).unwrap());
+    assert!(index.evidence(&ChunkId([2; 32]), 0, false).unwrap().is_some());
     index.fold(&[revoke(10)]).unwrap();
     assert_ne!(index.snapshots_version().unwrap(), before);
     assert!(index.snapshots().unwrap().is_empty(), "the earliest revocation holds");

@@ -24,7 +24,6 @@ mod stream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::base::{Progress, SnapshotId, Stop, UnixTime};
 use crate::codec::hash::ChunkKind;
@@ -34,6 +33,7 @@ use crate::format::node::{Node, Owner, Statement};
 use crate::index::ScanSource;
 use crate::ops::{Error, Result};
 use crate::repo::log::EncodedFact;
+use crate::repo::standing::{Baseline, evidence_since};
 use crate::repo::trees::{Draft, NodeSink, StoredDir, draft_of};
 use crate::repo::writer::{Lane, Writer, WriterOptions, Written};
 use crate::repo::{self, Repository};
@@ -52,6 +52,8 @@ pub struct BackupOptions {
     pub user: String,
     /// Words to put on the snapshot.
     pub tags: Vec<String>,
+    /// From when on the snapshot is no longer wanted.
+    pub expires: Option<UnixTime>,
     /// What to leave out.
     pub rules: RuleOptions,
     /// Directories never to go into: the store, the cache.
@@ -111,17 +113,41 @@ pub fn backup(
     repo.check_writable()?;
     let roots = Roots::new(paths)?;
     let rules = Rules::new(&options.rules)?;
+    let first = backup_once(repo, &roots, &rules, options, progress, stop);
+    let Err(Error::Repo(repo::Error::Late { .. })) = first else { return first };
+    // It was held up for so long that what it stood on grew old. What it stored is
+    // not stored again where that can still be relied on.
+    progress.problem(
+        format!("source {}", options.source),
+        "it took longer than what it built on lasts, and is read again",
+    );
+    if repo.keys().can_read() {
+        repo.sync(false)?;
+    }
+    let options = BackupOptions { force: true, ..options.clone() };
+    backup_once(repo, &roots, &rules, &options, progress, stop)
+}
+
+fn backup_once(
+    repo: &Arc<Repository>,
+    roots: &Roots,
+    rules: &Rules,
+    options: &BackupOptions,
+    progress: &Arc<Progress>,
+    stop: &Stop,
+) -> Result<BackupReport> {
     let root_paths = roots.paths().to_vec();
     let before = Before::find(repo, options, &root_paths)?;
     let started = repo.clock().now();
     progress.enter("reading");
     let generation = repo.index().begin_scan().map_err(repo::Error::from)?;
-    let writer = Writer::start(repo, options.writer, progress, stop)?;
+    let baseline = before.baseline(options);
+    let writer = Writer::start(repo, options.writer, baseline, progress, stop)?;
     let stored = scan::run(
         &scan::Scan {
             repo,
-            roots: &roots,
-            rules: &rules,
+            roots,
+            rules,
             options,
             generation,
             base: before.usable_generation(options),
@@ -159,6 +185,8 @@ pub(crate) struct Before {
     root: Option<Vec<u8>>,
     parent: Option<SnapshotId>,
     fresh: bool,
+    /// Whether the scan's snapshot is known to be forgotten.
+    forgotten: bool,
 }
 
 impl Before {
@@ -201,28 +229,29 @@ impl Before {
                 ),
             });
         }
-        // What the last scan refers to may be built upon while its snapshot is a
-        // root of collection: it was received less than the grace period ago, or it
-        // is still there.
-        let parameters = &repo.config().parameters;
-        let lasts = parameters.grace_seconds.saturating_sub(2 * parameters.skew_seconds);
-        let limit = repo.clock().now().minus(Duration::from_secs(lasts)).seconds;
-        let stands = |scan: &ScanSource| {
-            let listed = repo.keys().can_read()
-                && repo
-                    .snapshots()
-                    .is_ok_and(|all| all.iter().any(|info| info.snapshot.id == scan.snapshot));
-            scan.evidence >= limit || listed
+        // What the last scan refers to may be built on while its snapshot is a root of
+        // collection for certain: until it is as old as evidence may be, even if it is
+        // forgotten meanwhile. That it is listed now says nothing about tomorrow.
+        let forgotten = match &scan {
+            Some(scan) => repo.index().is_forgotten(&scan.snapshot).map_err(repo::Error::from)?,
+            None => false,
         };
-        let fresh = scan.as_ref().is_some_and(stands);
+        let since = evidence_since(repo);
+        let fresh = !forgotten && scan.as_ref().is_some_and(|scan| scan.evidence >= since);
         let root = scan.as_ref().and_then(|scan| decode_roots(&scan.roots)).map(|(_, root)| root);
         let parent = latest.map(|info| info.snapshot.id).or(scan.as_ref().map(|s| s.snapshot));
-        Ok(Before { scan, root, parent, fresh })
+        Ok(Before { scan, root, parent, fresh, forgotten })
     }
 
     fn usable_generation(&self, options: &BackupOptions) -> Option<i64> {
         let scan = self.scan.as_ref().filter(|_| self.fresh && !options.force)?;
         Some(scan.generation)
+    }
+
+    /// The snapshot that the new one may refer to without looking.
+    fn baseline(&self, options: &BackupOptions) -> Option<Baseline> {
+        let scan = self.scan.as_ref().filter(|_| self.usable_generation(options).is_some())?;
+        Some(Baseline { snapshot: scan.snapshot, receipt: scan.evidence })
     }
 }
 
@@ -246,7 +275,7 @@ pub(crate) fn publish(
     progress: &Progress,
 ) -> Result<Outcome> {
     progress.enter("publishing");
-    let root_bytes = encode_root(&tree.root);
+    let root_bytes = encode_root(&tree.root, options.expires);
     let unchanged = before.root.as_ref() == Some(&root_bytes);
     let mut report = BackupReport {
         source: options.source.clone(),
@@ -260,7 +289,11 @@ pub(crate) fn publish(
     };
     let outcome =
         |report, receipt, snapshot| Outcome { report, receipt, snapshot, root: root_bytes.clone() };
-    if unchanged && options.skip_if_unchanged && tree.counts.errors == 0 {
+    // What was forgotten since is no snapshot of this state.
+    // Who cannot read does not learn of that.
+    let known = before.fresh || repo.keys().can_read();
+    let unchanged_and_there = unchanged && !before.forgotten && known;
+    if unchanged_and_there && options.skip_if_unchanged && tree.counts.errors == 0 {
         let (_, written) = writer.finish(Vec::new())?;
         report.written = written;
         return Ok(outcome(report, None, None));
@@ -293,6 +326,7 @@ pub(crate) fn publish(
         counts,
         links,
         program: concat!("asof ", env!("CARGO_PKG_VERSION")).into(),
+        expires: options.expires,
     };
     let id = snapshot.id;
     let fact = Fact::Snapshot(Box::new(snapshot)).encode(&refs);
@@ -349,11 +383,15 @@ fn decode_roots(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
     Some((paths.into_iter().map(Into::into).collect(), root.into()))
 }
 
-/// The root's entry with its references, for comparison with the next one's.
-fn encode_root(root: &Draft) -> Vec<u8> {
+/// The root's entry with its references, for comparison with the next one's. A state
+/// that expires is not the same as one that stays: the next must not be left out for it.
+fn encode_root(root: &Draft, expires: Option<UnixTime>) -> Vec<u8> {
     let flat: minicbor::bytes::ByteVec =
         root.refs.iter().flat_map(|id| id.0).collect::<Vec<u8>>().into();
-    crate::format::encode(&(&root.entry, &root.owner, flat))
+    match expires {
+        None => crate::format::encode(&(&root.entry, &root.owner, flat)),
+        Some(end) => crate::format::encode(&(&root.entry, &root.owner, flat, end)),
+    }
 }
 
 /// The entry of a directory that is stored.

@@ -33,6 +33,12 @@ pub enum Error {
         /// What is not there, and what is.
         what: String,
     },
+    /// Something in the repository is not what it must be.
+    #[error("{what}")]
+    Damaged {
+        /// What, and what follows.
+        what: String,
+    },
     /// A command whose output was to be backed up failed.
     #[error("the command {command} failed: {why}; no snapshot was made")]
     Command {
@@ -62,6 +68,7 @@ impl Error {
             Error::View(error) => error.kind(),
             Error::Invalid { .. } => Kind::Invalid,
             Error::NotFound { .. } => Kind::NotFound,
+            Error::Damaged { .. } => Kind::Damaged,
             Error::Command { .. } => Kind::Io,
             Error::File { source, .. } => Kind::of_io(source),
         }

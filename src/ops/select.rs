@@ -90,8 +90,21 @@ pub fn snapshot(
     zone: &Zone,
     now: UnixTime,
 ) -> Result<Arc<SnapshotInfo>> {
-    let infos = library.snapshots()?;
-    let lines = timelines(&infos);
+    snapshot_among(&library.snapshots()?, selector, zone, now)
+}
+
+/// The same among snapshots at hand.
+///
+/// # Errors
+///
+/// As [`snapshot`].
+pub fn snapshot_among(
+    infos: &[Arc<SnapshotInfo>],
+    selector: &Selector,
+    zone: &Zone,
+    now: UnixTime,
+) -> Result<Arc<SnapshotInfo>> {
+    let lines = timelines(infos);
     let by_id = |id| infos.iter().find(|info| info.snapshot.id == id).cloned();
     let missing = |what: String| Error::NotFound { what };
     match &selector.state {
@@ -125,14 +138,7 @@ pub fn snapshot(
             }
         }
         State::Source { name, time } => {
-            if lines.of(name).is_empty() {
-                let names: Vec<&str> = lines.sources().collect();
-                let there = match names.is_empty() {
-                    true => "there are no snapshots yet".to_owned(),
-                    false => format!("there are: {}", names.join(", ")),
-                };
-                return Err(missing(format!("no source is called {name}; {there}")));
-            }
+            check_known(&lines, name)?;
             let at = match time {
                 None => None,
                 Some(text) => Some(
@@ -144,6 +150,23 @@ pub fn snapshot(
             newest(&lines, name, at, &by_id)
         }
     }
+}
+
+/// Checks that a source has a snapshot.
+///
+/// # Errors
+///
+/// [`Error::NotFound`], which names those that have.
+pub fn check_known(lines: &Timelines, source: &str) -> Result<()> {
+    if !lines.of(source).is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = lines.sources().collect();
+    let there = match names.is_empty() {
+        true => "there are no snapshots yet".to_owned(),
+        false => format!("there are: {}", names.join(", ")),
+    };
+    Err(Error::NotFound { what: format!("no source is called {source}; {there}") })
 }
 
 fn newest(

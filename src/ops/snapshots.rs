@@ -55,6 +55,8 @@ pub struct Row {
     pub shown_from: UnixTime,
     /// When the store received it.
     pub receipt: UnixTime,
+    /// Whether it was received so late that what it stands on may be gone.
+    pub late: bool,
     /// What was backed up.
     pub roots: Vec<String>,
     /// On which machine.
@@ -67,6 +69,8 @@ pub struct Row {
     pub parent: Option<SnapshotId>,
     /// What was met.
     pub counts: Counts,
+    /// From when on it is no longer wanted, if that was said.
+    pub expires: Option<UnixTime>,
     /// The program that took it.
     pub program: String,
     /// The key that signed it.
@@ -108,12 +112,14 @@ pub fn rows(infos: &[Arc<SnapshotInfo>], filter: &Filter) -> Vec<Row> {
                 taken: snapshot.taken,
                 shown_from: info.shown_from(),
                 receipt: info.receipt,
+                late: info.late,
                 roots: snapshot.roots.iter().map(|root| shown(root)).collect(),
                 host: snapshot.host.clone(),
                 user: snapshot.user.clone(),
                 tags: snapshot.tags.clone(),
                 parent: snapshot.parent,
                 counts: snapshot.counts,
+                expires: snapshot.expires,
                 program: snapshot.program.clone(),
                 writer: info.writer,
             }

@@ -37,8 +37,7 @@ pub enum ChainGap {
 
 /// Everything that is wrong with the chains that the index knows, in their order.
 ///
-/// A machine that learnt of old records from a checkpoint alone reports them as
-/// missing. Costs no store request, and memory for every record.
+/// Costs no store request, and memory for every record.
 ///
 /// # Errors
 ///

@@ -1,55 +1,92 @@
-//! Checkpoints, as a reader meets them: facts of many records, merged.
+//! Checkpoints: the facts of many records in one, sorted, searchable in place.
 //!
-//! A checkpoint's record names the packs that hold its nodes, so a machine that
-//! has seen nothing else can read it.
+//! The log grows by a record with every backup, and a machine that has never seen the
+//! repository would have to fetch them all. So the owner merges old records into a
+//! checkpoint ([`compact`]): nodes that carry the facts on, grouped by the records that
+//! they stood in, and nodes that tell where chunks are, in the order of their ids, with
+//! a sparse index in the checkpoint's own fact ([`find_chunk`]). Its record names the
+//! packs that hold its nodes, and they hold nothing else, so a machine that has seen
+//! nothing else can read it. When it has stood for long enough that nobody can be
+//! reading what it replaced, that is deleted ([`drop_covered`]).
+//!
+//! A checkpoint is folded as the records would be ([`merge`]): a machine that read them
+//! and one that did not know the same, apart from what nobody needs any more.
 
-use crate::base::ChunkId;
-use crate::codec::hash::{ChunkKind, sha256};
-use crate::codec::seal::SealKey;
-use crate::format::names;
-use crate::format::node::{Merged, Node};
-use crate::format::pack::PackFact;
-use crate::repo::packer::open_frame;
-use crate::repo::{Error, Repository, Result};
+mod carry;
+mod compact;
+mod drop;
+mod fold;
+mod nodes;
+mod search;
 
-/// Reads a node of merged facts from the packs that its record names.
-///
-/// # Errors
-///
-/// [`Error::ChunkMissing`] if none has it, or what went wrong in reading it.
-pub fn read_merged(
-    repo: &Repository,
-    packs: &[Box<PackFact>],
-    id: &ChunkId,
-) -> Result<Vec<Merged>> {
-    for pack in packs {
-        let Some((_, start, length)) = pack.directory.places().find(|(chunk, _, _)| chunk == id)
-        else {
-            continue;
-        };
-        let sealer = pack.key.map(|key| SealKey::from_bytes(key).sealer());
-        let mut plain = Vec::new();
-        let frames = pack.directory.frames_of(start, length);
-        let first = pack.directory.frames.get(frames.start).map_or(0, |frame| frame.start);
-        for number in frames {
-            let frame = &pack.directory.frames[number];
-            let range = frame.offset..frame.offset + u64::from(frame.sealed_len);
-            let sealed = repo.store().get_range(&names::pack(pack.id), range)?;
-            let at = u32::try_from(number).unwrap_or(u32::MAX);
-            let opened = open_frame(pack.id, pack.kind, sealer.as_ref(), at, frame, &sealed)?;
-            plain.extend_from_slice(&opened);
+pub use compact::{CompactOptions, Compacted, compact};
+pub use drop::{Droppable, Dropped, drop_covered, droppable, verify};
+pub use search::{Search, find_chunk};
+
+pub(super) use fold::{is_left_out, merge};
+
+use std::time::Duration;
+
+use crate::base::{ChunkId, RecordId, UnixTime};
+use crate::format::FormatError;
+use crate::format::fact::{Checkpoint, Fact};
+use crate::index::CheckpointRow;
+use crate::repo::{Repository, Result};
+
+/// A checkpoint that is known.
+struct Known {
+    record: RecordId,
+    receipt: i64,
+    late: bool,
+    refs: Vec<ChunkId>,
+    checkpoint: Checkpoint,
+}
+
+/// All checkpoints that are known and could be read.
+fn known(repo: &Repository) -> Result<Vec<Known>> {
+    decode(repo, repo.index().checkpoints(false)?)
+}
+
+/// All checkpoints of which something could not be read.
+fn damaged(repo: &Repository) -> Result<Vec<Known>> {
+    decode(repo, repo.index().checkpoints(true)?)
+}
+
+fn decode(repo: &Repository, rows: Vec<CheckpointRow>) -> Result<Vec<Known>> {
+    let decoded = |row: CheckpointRow| -> std::result::Result<Known, FormatError> {
+        match Fact::decode(&row.fact)? {
+            (refs, Fact::Checkpoint(checkpoint)) => Ok(Known {
+                record: row.record,
+                receipt: row.receipt,
+                late: row.late,
+                refs,
+                checkpoint,
+            }),
+            _ => Err(FormatError::malformed("row of a checkpoint", "it is another fact")),
         }
-        let from = usize::try_from(start - first).unwrap_or(usize::MAX);
-        let corrupt = || Error::ChunkCorrupt { chunk: *id, pack: pack.id };
-        let bytes = plain.get(from..from + length as usize).ok_or_else(corrupt)?;
-        if repo.keys().ids.chunk_id(ChunkKind::Node, &sha256(bytes)) != *id {
-            return Err(corrupt());
-        }
-        let (_, node) = Node::decode(bytes).map_err(Error::object(format!("chunk {id}")))?;
-        return match node {
-            Node::Merged(facts) => Ok(facts),
-            _ => Err(Error::Tree { chunk: *id, why: "a checkpoint refers to another node" }),
-        };
-    }
-    Err(Error::ChunkMissing { chunk: *id })
+    };
+    let decoded: std::result::Result<Vec<Known>, FormatError> =
+        rows.into_iter().map(decoded).collect();
+    decoded.map_err(crate::repo::Error::object(repo.index().path().display().to_string()))
+}
+
+/// Notes that a checkpoint cannot be read. What no other stands for stands for itself
+/// again: an older checkpoint is needed again, and records are merged again.
+fn distrust(repo: &Repository, one: &Known, why: &str) -> Result<()> {
+    let mut others = known(repo)?;
+    others.retain(|other| other.record != one.record);
+    let covered = fold::covered_by(&others, i64::MAX);
+    let records = one.checkpoint.records.iter().copied();
+    let bare: Vec<RecordId> = records.filter(|id| !covered.contains(id)).collect();
+    Ok(repo.index().distrust(&one.record, why, &bare)?)
+}
+
+/// A time and how long before: seconds since 1970.
+fn before(at: UnixTime, seconds: i64) -> i64 {
+    at.seconds.saturating_sub(seconds)
+}
+
+/// How much the store's times may be apart.
+fn skew(repo: &Repository) -> Duration {
+    Duration::from_secs(repo.config().parameters.skew_seconds)
 }

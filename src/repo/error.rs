@@ -2,7 +2,7 @@
 
 use crate::base::{ChunkId, Kind, PackId};
 use crate::codec::CodecError;
-use crate::format::FormatError;
+use crate::format::{FORMAT_VERSION, FormatError};
 use crate::{index, store};
 
 /// A call to a repository that failed.
@@ -21,6 +21,24 @@ pub enum Error {
         location: String,
         /// The object that is missing.
         missing: &'static str,
+    },
+    /// An upgrade of the repository was begun and not finished.
+    #[error(
+        "the upgrade of the repository in {location} is not finished: run `asof upgrade` again"
+    )]
+    Upgrading {
+        /// Where it is.
+        location: String,
+    },
+    /// The repository is of a version of the format in which that is not done.
+    #[error(
+        "{action} needs format version {FORMAT_VERSION}, and the repository is of version {found}: run `asof upgrade`"
+    )]
+    Outdated {
+        /// What was to be done.
+        action: &'static str,
+        /// The version that it is of.
+        found: u8,
     },
     /// There is something where a new repository was to be made.
     #[error("there is a repository in {location} already")]
@@ -106,6 +124,17 @@ pub enum Error {
         /// The file that remembers.
         pin: String,
     },
+    /// What was published came too late for what it stands on to be there for certain.
+    #[error(
+        "{what} was received by the store only after what it builds on may have been collected; it has to be done again"
+    )]
+    Late {
+        /// What was published.
+        what: &'static str,
+    },
+    /// The local index was made anew while something relied on it.
+    #[error("the local index was made anew meanwhile; run this again")]
+    IndexReplaced,
     /// It was asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -126,16 +155,27 @@ impl Error {
             Error::Object { source, .. } => source.kind(),
             Error::Sealed { source: CodecError::Suite(_), .. } => Kind::Future,
             Error::WrongKey { .. } => Kind::WrongKey,
-            Error::NotAllowed { .. } => Kind::Denied,
+            Error::NotAllowed { .. } | Error::Outdated { .. } => Kind::Denied,
             Error::Sealed { .. }
             | Error::ChunkMissing { .. }
             | Error::ChunkCorrupt { .. }
             | Error::LogLost { .. }
             | Error::Replaced { .. }
             | Error::Tree { .. } => Kind::Damaged,
+            Error::Late { .. } | Error::IndexReplaced | Error::Upgrading { .. } => {
+                Kind::Unavailable
+            }
             Error::Interrupted => Kind::Interrupted,
             Error::Worker(_) => Kind::Io,
         }
+    }
+
+    /// Whether it is of what is stored, and not of this machine or of the way to the
+    /// store: then what does not need it can still be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Error::Index(_))
+            && matches!(self.kind(), Kind::Damaged | Kind::NotFound | Kind::Future)
     }
 
     /// The error that an object does not decode.

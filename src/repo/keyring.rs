@@ -77,10 +77,11 @@ pub fn unlock(store: &dyn Store, config: &Config, passphrase: &[u8]) -> Result<K
         // for a reader, whose secrets do not tell who the owner is.
         let foreign = file.repository != config.repository;
         match file.unwrap(passphrase) {
+            // An `init` that was cut off leaves such a one beside the true one's.
             Ok(_) if foreign => {
                 let why = "it is not of the repository that the key which was unlocked is for";
                 let error = FormatError::malformed("asof.json", why);
-                return Err(Error::object(names::CONFIG)(error));
+                damaged = Some(Error::object(names::CONFIG)(error));
             }
             Ok(secrets) => return Keys::from_secrets(config, secrets),
             Err(CodecError::Seal) => tried += 1,

@@ -162,6 +162,13 @@ impl Keys {
         Ok(self.signing()?.id())
     }
 
+    /// Which of the repository's keys these are, for what this machine keeps apart.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let signer = self.writer_id().map_or_else(|_| "reader".into(), |id| hex::encode(id.0));
+        format!("{signer} {}", self.can_read())
+    }
+
     /// Wraps a pack's key for the local index. A writer that cannot read keeps none.
     /// `claim` is a hash of all that is claimed of the pack, this key included.
     #[must_use]

@@ -25,6 +25,8 @@ pub struct SnapshotInfo {
     pub receipt: UnixTime,
     /// Who published it.
     pub writer: WriterId,
+    /// Whether its record was received so late that chunks of it may be gone.
+    pub late: bool,
 }
 
 impl SnapshotInfo {

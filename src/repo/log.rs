@@ -12,27 +12,31 @@
 //! What cannot be read, is forged, or says what its signer may not say is left
 //! out, remembered and reported; everything else stands.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod record;
+
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::{ChainId, Kind, RecordId, UnixTime, WriterId};
-use crate::codec::compress::{Codec, Compressor, unpack, unpack_prefix};
+use crate::base::{ChainId, Kind, RecordId, UnixTime};
+use crate::codec::compress::Compressor;
 use crate::codec::envelope::Envelope;
 use crate::codec::hash::sha256;
 use crate::codec::random;
 use crate::codec::seal::{Part, SealKey};
-use crate::format::certificate::Certificate;
-use crate::format::fact::{Fact, Signer, may_publish};
+use crate::format::FormatError;
+use crate::format::fact::Fact;
+use crate::format::fact::Signer;
 use crate::format::names::{self, Hour};
-use crate::format::pack::PackFact;
-use crate::format::record::{Body, CERTIFICATE_WITHIN, Header, RECORD_BYTES_MAX, Record};
-use crate::format::{FormatError, VERSION};
-use crate::index::{FoldedPack, FoldedRecord};
+use crate::format::record::{Body, Header, RECORD_BYTES_MAX, Record};
+use crate::index::FoldedRecord;
 pub use crate::repo::chains::{ChainGap, chain_gaps};
-use crate::repo::{Error, Repository, Result};
+use crate::repo::{Error, Repository, Result, checkpoint};
 use crate::store::Listed;
+pub use record::read_facts;
+pub(in crate::repo) use record::{Folding, describe, fold_facts, is_late, read, signer_of};
+use record::{Turn, fold, info, may_be_meant, open};
 
 /// A fact that is ready to be published.
 #[derive(Debug, Clone)]
@@ -56,6 +60,9 @@ pub struct Published {
     pub id: RecordId,
     /// When the store received it.
     pub receipt: UnixTime,
+    /// Whether that was after its deadline: then what it says is no evidence, and
+    /// chunks that it stands on may be gone.
+    pub late: bool,
 }
 
 /// The chain of one publishing process.
@@ -81,38 +88,87 @@ pub struct SyncReport {
     /// A record that was listed before and is gone. What this machine knows may no
     /// longer be in the store.
     pub lost: Option<String>,
+    /// The store's time of the listing: whatever the store received before that, less
+    /// the skew, is known now. None if it is not known, or the listing took so long
+    /// that it is of no single time.
+    pub at: Option<UnixTime>,
+    /// Whether nothing was read, since the index is so old that what it needs to know
+    /// may have been dropped from the log: it must be made anew.
+    pub stale: bool,
 }
 
-/// How far a listing goes back behind the last known hour: writers' clocks may be
-/// behind, and records take time to be sent.
+/// How far a listing goes back behind the last one, beside four times the skew:
+/// writers' clocks may be behind, and records take time to be sent.
 const SLACK: Duration = Duration::from_secs(6 * 3600);
+/// A record that must be found by listings that begin late is received at most so long,
+/// beside twice the skew, after the beginning of the hour in its name. With the skew,
+/// less than the slack.
+const NAME_LASTS: Duration = Duration::from_secs(3 * 3600);
+/// Where the index keeps the name of the newest record that the log must have.
+const NEWEST: &str = "newest-record";
+/// Where it keeps the name of the record that this machine published last.
+const OWN: &str = "own-record";
 /// How often a listing begins at the beginning.
 const FULL_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Records fetched at once, and folded in one transaction.
 const BATCH: usize = 32;
 /// A record of more bytes is fetched while no other such is.
 const LARGE_RECORD: u64 = 1 << 20;
-/// A body that unpacks to more is unpacked while no other such is. Bytes.
-const LARGE_BODY: u64 = 16 << 20;
-
-const INFO: &[u8] = b"asof record";
-
 impl Chain {
     /// Publishes facts as the next record.
     ///
-    /// When it returns, the record is in the store and folded into the index.
+    /// When it returns, the record is in the store and folded into the index. `deadline`
+    /// is by when the store must have received it for what it stands on to be there;
+    /// without one nobody may build on it. Look at [`Published::late`].
     ///
     /// # Errors
     ///
     /// [`Error`] if it could not be stored; the chain is then as it was.
-    pub fn publish(&mut self, repo: &Repository, facts: Vec<EncodedFact>) -> Result<Published> {
+    pub fn publish(
+        &mut self,
+        repo: &Repository,
+        facts: Vec<EncodedFact>,
+        deadline: Option<UnixTime>,
+    ) -> Result<Published> {
+        let hour = Hour::of(repo.store_now());
+        self.publish_in(repo, facts, deadline, hour, false)
+    }
+
+    /// Publishes facts that every machine must know of at its next listing, however
+    /// late that begins: their record counts only if it is received soon.
+    ///
+    /// # Errors
+    ///
+    /// As [`Chain::publish`].
+    pub fn publish_soon(
+        &mut self,
+        repo: &Repository,
+        facts: Vec<EncodedFact>,
+        deadline: UnixTime,
+    ) -> Result<Published> {
+        let now = repo.store_now();
+        let hour = Hour::of(now);
+        let begun = now.seconds - now.seconds.rem_euclid(3600);
+        let skew = Duration::from_secs(repo.config().parameters.skew_seconds);
+        let soon = UnixTime::new(begun, 0).plus(NAME_LASTS + 2 * skew);
+        self.publish_in(repo, facts, Some(deadline.min(soon)), hour, true)
+    }
+
+    fn publish_in(
+        &mut self,
+        repo: &Repository,
+        facts: Vec<EncodedFact>,
+        deadline: Option<UnixTime>,
+        hour: Hour,
+        waits: bool,
+    ) -> Result<Published> {
         let keys = repo.keys();
         let key = keys.signing()?;
-        let now = repo.clock().now();
         let body = Body {
-            claimed: now,
+            claimed: repo.clock().now(),
             certificate: keys.certificate.clone().map(Into::into),
             facts: facts.into_iter().map(|fact| fact.bytes.into()).collect(),
+            deadline,
         };
         let plain = body.encode();
         let header = Header {
@@ -136,7 +192,7 @@ impl Chain {
         let record = Record { header, header_bytes, envelope, body: sealed };
         let bytes = record.issue(key);
         let id = RecordId(sha256(&bytes));
-        let name = names::record(Hour::of(now), id);
+        let name = names::record(hour, id);
         if bytes.len() as u64 > RECORD_BYTES_MAX {
             let why = FormatError::malformed("record", "it is longer than a record may be");
             return Err(Error::object(&name)(why));
@@ -144,12 +200,31 @@ impl Chain {
         // What leaves the process is read back first.
         Record::decode(id, &bytes, repo.config().repository).map_err(Error::object(&name))?;
         let put = repo.store().put_new(&name, Bytes::from(bytes))?;
+        repo.note_store_time(put.latest);
         let signer = keys.signer.clone();
-        let folded = fold(repo, id, &record.header, &body, &signer, put.receipt);
+        // Others go by the receipt that their listings show, which may be later than the
+        // reply's time by the skew. For what it is evidence of, a receipt must not be too
+        // late; for what waits for time to pass after it, not too early.
+        let skew = Duration::from_secs(repo.config().parameters.skew_seconds);
+        let shown = put.latest.plus(skew);
+        let receipt = if waits { put.latest } else { put.receipt };
+        let mut folded = fold(repo, id, &record.header, &body, &signer, receipt);
+        folded.record.late |= repo.rules().late_is_noticed && is_late(shown, body.deadline);
+        let late = folded.record.late;
+        if let Signer::Writer(certificate) = &signer
+            && certificate.expires.is_some_and(|end| shown > end)
+        {
+            return Err(Error::NotAllowed {
+                action: "publishing what this backup stored",
+                needs: "a writer key that has not expired",
+            });
+        }
         repo.index().fold(&[folded.record])?;
+        // It must be listed from now on, whatever else is.
+        repo.index().set_meta(OWN, name.as_bytes())?;
         self.number += 1;
         self.previous = Some(id);
-        Ok(Published { id, receipt: put.receipt })
+        Ok(Published { id, receipt: put.receipt, late })
     }
 
     /// The chain's id.
@@ -157,10 +232,12 @@ impl Chain {
     pub fn id(&self) -> ChainId {
         self.id
     }
-}
 
-fn info(repo: &Repository) -> Vec<u8> {
-    [INFO, &[VERSION], repo.config().repository.as_bytes()].concat()
+    /// The number of the next record.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.number
+    }
 }
 
 /// Learns what the store has. `full` lists everything, otherwise only what can be new.
@@ -170,72 +247,115 @@ fn info(repo: &Repository) -> Vec<u8> {
 /// [`Error`] if the store cannot be listed or a record cannot be fetched.
 pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
     let index = repo.index();
-    let now = repo.clock().now();
-    let last_hour = stored_time(repo, "synced")?;
-    let last_full = stored_time(repo, "synced-fully")?;
+    let parameters = &repo.config().parameters;
+    let skew = Duration::from_secs(parameters.skew_seconds);
+    let grace = Duration::from_secs(parameters.grace_seconds);
+    let now = repo.store_now();
+    let last_hour = stored_time(repo, "listed")?;
+    let last_full = stored_time(repo, "listed-fully")?;
     let full = full
         || last_hour.is_none()
         || last_full.is_none_or(|at| now.since(at) > FULL_EVERY || at > now);
     let start = match last_hour {
-        Some(at) if !full => names::record_start(Hour::of(at.min(now).minus(SLACK))),
+        Some(at) if !full => names::record_start(Hour::of(at.minus(SLACK + 4 * skew))),
         _ => names::LOG.to_owned(),
     };
-    // The last record that was ever listed must be listed again: a log that lost it
-    // is damaged, rolled back, or another's.
-    let newest = index.meta("newest-record")?.and_then(|name| String::from_utf8(name).ok());
-    let newest = newest.filter(|name| names::parse_record(name).is_some());
-    let before_newest =
-        newest.as_deref().and_then(names::parse_record).map(|(hour, _)| names::record_start(hour));
-    let start = before_newest.map_or(start.clone(), |before| start.min(before));
-    let mut missing = newest.clone();
-    let mut latest = newest;
+    // The last record that was ever listed must be listed again, and the last of one's
+    // own: a log that lost it is damaged, rolled back, or another's.
+    let named = |key: &str| -> Result<Option<String>> {
+        let name = index.meta(key)?.and_then(|name| String::from_utf8(name).ok());
+        Ok(name.filter(|name| names::parse_record(name).is_some()))
+    };
+    let mut latest = named(NEWEST)?;
+    let mut missing: Vec<String> = latest.clone().into_iter().chain(named(OWN)?).collect();
+    let starts = missing.iter().filter_map(|name| names::parse_record(name));
+    let start = starts.map(|(hour, _)| names::record_start(hour)).fold(start, String::min);
     let mut report = SyncReport::default();
     let mut after = start;
+    let mut begun: Option<UnixTime> = None;
+    let mut ended;
+    let mut first = true;
+    let mut found: Vec<Found> = Vec::new();
+    let mut tail: Vec<(String, RecordId)> = Vec::new();
     loop {
         let page = repo.store().list(names::LOG, Some(&after))?;
-        missing = missing.filter(|name| page.objects.iter().all(|object| object.key != *name));
-        if let Some(last) = page.objects.last()
-            && latest.as_ref().is_none_or(|name| *name < last.key)
-            && names::parse_record(&last.key).is_some()
-        {
-            latest = Some(last.key.clone());
+        if let Some(at) = page.at {
+            repo.note_store_time(at);
         }
-        let mut known = Vec::new();
+        ended = page.at;
+        if std::mem::take(&mut first) {
+            begun = page.at;
+            // What was forgotten and deleted is not told for ever.
+            let at = page.at.unwrap_or(now);
+            let stale = last_hour.is_some_and(|last| at.since(last) > 3 * grace);
+            if stale && repo.rules().stale_index_is_rebuilt {
+                return Ok(SyncReport { stale, ..report });
+            }
+        }
+        missing.retain(|name| page.objects.iter().all(|object| object.key != *name));
+        let mut listed = Vec::new();
+        if !page.objects.is_empty() {
+            tail.clear();
+        }
         for object in &page.objects {
             match names::parse_record(&object.key) {
-                Some((_, id)) => known.push((id, object.clone())),
+                Some((hour, id)) => {
+                    tail.push((object.key.clone(), id));
+                    listed.push(Found { id, hour, size: object.size, receipt: object.receipt });
+                }
                 None => report
                     .problems
                     .push((object.key.clone(), "it has no name that a record can have".into())),
             }
         }
-        let ids: Vec<RecordId> = known.iter().map(|(id, _)| *id).collect();
-        let unknown: std::collections::HashSet<RecordId> =
-            index.unknown_records(&ids)?.into_iter().collect();
-        known.retain(|(id, _)| unknown.contains(id));
-        for batch in known.chunks(BATCH) {
-            fetch_batch(repo, batch, &mut report)?;
-        }
+        found.append(&mut unknown(repo, listed)?);
         match page.objects.last() {
             Some(last) if page.more => after.clone_from(&last.key),
             _ => break,
         }
     }
-    if let Some(lost) = missing {
+    fetch_newest_first(repo, found, last_full.is_none(), &mut report)?;
+    // Of what was listed, the last that could be read: anybody may put junk behind it.
+    for (name, id) in tail.into_iter().rev() {
+        if index.unknown_records(&[id])?.is_empty() {
+            latest = latest.max(Some(name));
+            break;
+        }
+    }
+    // Once its facts stand in a checkpoint, a record may be dropped.
+    let mut lost = None;
+    for name in missing {
+        let Some((_, id)) = names::parse_record(&name) else { continue };
+        if !index.is_covered(&id)? && !checkpoint::is_left_out(repo, &id)? {
+            lost = Some(name);
+        }
+    }
+    if let Some(lost) = lost {
         report.problems.push((
             lost.clone(),
             "it was there and is gone: the store was damaged, rolled back or replaced".into(),
         ));
         report.lost = Some(lost);
     } else if let Some(latest) = latest {
-        index.set_meta("newest-record", latest.as_bytes())?;
+        index.set_meta(NEWEST, latest.as_bytes())?;
     }
-    // What was listed stood there when the listing began, give or take the skew.
-    let skew = Duration::from_secs(repo.config().parameters.skew_seconds);
-    index.witness_packs(now.minus(skew).seconds)?;
+    // A listing that takes long shows no single time: what it relies on could be gone
+    // again before it ends. And what is condemned may stand in a record that cannot be
+    // read now.
+    let whole = report.lost.is_none() && index.blocking_records()?.is_empty();
+    let quick = |at: &UnixTime| ended.is_some_and(|end| end.since(*at) <= grace / 4);
+    report.at = begun.filter(quick).filter(|_| whole);
+    if let Some(at) = report.at {
+        index.witness_packs(at.seconds)?;
+    }
+    // What a later listing may leave out hangs on the store's time alone; the other is
+    // for people.
     store_time(repo, "synced", now)?;
-    if full {
-        store_time(repo, "synced-fully", now)?;
+    if let Some(at) = begun {
+        store_time(repo, "listed", at)?;
+        if full {
+            store_time(repo, "listed-fully", at)?;
+        }
     }
     Ok(report)
 }
@@ -257,6 +377,53 @@ fn stored_time(repo: &Repository, key: &str) -> Result<Option<UnixTime>> {
 
 fn store_time(repo: &Repository, key: &str, at: UnixTime) -> Result<()> {
     Ok(repo.index().set_meta(key, &at.seconds.to_be_bytes())?)
+}
+
+/// A record that a listing shows: less than an object's name takes.
+#[derive(Clone, Copy)]
+struct Found {
+    id: RecordId,
+    hour: Hour,
+    size: u64,
+    receipt: UnixTime,
+}
+
+/// Those of which nothing is known yet.
+fn unknown(repo: &Repository, mut found: Vec<Found>) -> Result<Vec<Found>> {
+    let ids: Vec<RecordId> = found.iter().map(|one| one.id).collect();
+    let unknown: std::collections::HashSet<RecordId> =
+        repo.index().unknown_records(&ids)?.into_iter().collect();
+    found.retain(|one| unknown.contains(&one.id));
+    Ok(found)
+}
+
+/// Fetches records from the newest on, and none that a checkpoint met on the way covers.
+/// A machine that knows nothing begins with one record, since that may be a checkpoint.
+fn fetch_newest_first(
+    repo: &Repository,
+    mut found: Vec<Found>,
+    carefully: bool,
+    report: &mut SyncReport,
+) -> Result<()> {
+    // If one record stands under two hours, its receipt is the earlier.
+    found.sort_by_key(|one| (one.id, one.receipt));
+    found.dedup_by_key(|one| one.id);
+    found.sort_by_key(|one| (one.hour, one.id));
+    let mut count = if carefully { 1 } else { BATCH };
+    while !found.is_empty() {
+        let mut batch = found.split_off(found.len().saturating_sub(count));
+        batch = unknown(repo, batch)?;
+        batch.reverse();
+        let batch: Vec<(RecordId, Listed)> = batch
+            .into_iter()
+            .map(|Found { id, hour, size, receipt }| {
+                (id, Listed { key: names::record(hour, id), size, receipt })
+            })
+            .collect();
+        fetch_batch(repo, &batch, report)?;
+        count = (count * 2).min(BATCH);
+    }
+    Ok(())
 }
 
 /// Fetches records side by side and folds them together.
@@ -288,6 +455,8 @@ fn fetch_batch(
                 Err(_) => all.push((0, Err(Error::Worker("a record's reader".into())))),
             }
         }
+        // As they were listed, so that equal logs make equal indexes.
+        all.sort_by_key(|(at, _)| *at);
         all
     });
     let mut folded = Vec::new();
@@ -297,18 +466,8 @@ fn fetch_batch(
         let name = batch.get(at).map(|(_, object)| object.key.clone()).unwrap_or_default();
         report.problems.extend(folding.problems.into_iter().map(|why| (name.clone(), why)));
         folded.push(folding.record);
-        folded.extend(folding.merged);
     }
     Ok(repo.index().fold(&folded)?)
-}
-
-/// A record taken apart, and what was wrong with it.
-#[derive(Default)]
-struct Folding {
-    record: FoldedRecord,
-    /// Facts that it carries for other records.
-    merged: Vec<FoldedRecord>,
-    problems: Vec<String>,
 }
 
 fn fetch_one(
@@ -318,16 +477,20 @@ fn fetch_one(
     large: &Mutex<()>,
 ) -> Result<Folding> {
     let (name, receipt) = (&object.key, object.receipt);
-    let mut turn = Turn { large, mine: None };
+    let mut turn = Turn::new(large);
     if object.size > LARGE_RECORD {
         turn.wait();
     }
     let read = repo.store().get(name, RECORD_BYTES_MAX).map_err(Error::Store);
+    let blocks = match &read {
+        Ok(bytes) => may_be_meant(repo, id, bytes),
+        Err(_) => true,
+    };
     let opened = read.and_then(|bytes| open(repo, id, name, &bytes, &mut turn));
     match opened {
         Ok((header, body, signer)) => {
             let mut folding = fold(repo, id, &header, &body, &signer, receipt);
-            merge(repo, &body, &signer, &mut folding)?;
+            checkpoint::merge(repo, id, &body, &signer, &mut folding)?;
             Ok(folding)
         }
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Future | Kind::NotFound) => {
@@ -336,261 +499,11 @@ fn fetch_one(
                 id: Some(id),
                 receipt: receipt.seconds,
                 problem: Some(why.clone()),
+                blocks: blocks || error.kind() == Kind::Future,
                 ..FoldedRecord::default()
             };
-            Ok(Folding { record, merged: Vec::new(), problems: vec![why] })
+            Ok(Folding { record, problems: vec![why] })
         }
         Err(error) => Err(error),
     }
-}
-
-/// The right to hold a large record in memory, which one at a time has.
-struct Turn<'a> {
-    large: &'a Mutex<()>,
-    mine: Option<MutexGuard<'a, ()>>,
-}
-
-impl Turn<'_> {
-    fn wait(&mut self) {
-        if self.mine.is_none() {
-            self.mine = Some(self.large.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-    }
-}
-
-fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-/// The facts of one record as they were published, for whoever looks at the log
-/// itself. Costs a GET.
-///
-/// # Errors
-///
-/// [`Error`] if it cannot be fetched, is damaged, or is not signed by who may sign.
-pub fn read_facts(repo: &Repository, id: RecordId, name: &str) -> Result<Vec<Vec<u8>>> {
-    let large = Mutex::new(());
-    let mut turn = Turn { large: &large, mine: None };
-    turn.wait();
-    let bytes = repo.store().get(name, RECORD_BYTES_MAX)?;
-    let (_, body, _) = open(repo, id, name, &bytes, &mut turn)?;
-    Ok(body.facts.into_iter().map(Into::into).collect())
-}
-
-/// Verifies and opens a record: name, signature, certificate, seal.
-fn open(
-    repo: &Repository,
-    id: RecordId,
-    name: &str,
-    bytes: &[u8],
-    turn: &mut Turn<'_>,
-) -> Result<(Header, Body, Signer)> {
-    let config = repo.config();
-    let record = Record::decode(id, bytes, config.repository).map_err(Error::object(name))?;
-    let mut sealed = record.body;
-    if config.encryption.is_some() {
-        let reader = repo.keys().reader.as_ref().ok_or(Error::NotAllowed {
-            action: "reading the log",
-            needs: "a passphrase; a writer file only writes",
-        })?;
-        let envelope: Envelope = crate::format::decode_whole("envelope", &record.envelope)
-            .map_err(Error::object(name))?;
-        let key = envelope
-            .open(reader, &info(repo), &sha256(&record.header_bytes))
-            .map_err(Error::sealed(name))?;
-        let opened = key
-            .sealer()
-            .open(Part::Numbered(0), &record.header_bytes, &mut sealed)
-            .map_err(Error::sealed(name))?
-            .len();
-        sealed.truncate(opened);
-    }
-    let malformed = |why: &str| Error::object(name)(FormatError::malformed("record", why));
-    let (&codec, packed) = sealed.split_first().ok_or_else(|| malformed("its body is empty"))?;
-    let codec = match codec {
-        0 => Codec::Raw,
-        1 => Codec::Zstd,
-        _ => return Err(malformed("its body is packed in an unknown way")),
-    };
-    let writer = record.header.writer;
-    if writer != config.owner {
-        let prefix = unpack_prefix(codec, packed, CERTIFICATE_WITHIN);
-        let certificate = Body::certificate_of(&prefix.map_err(Error::sealed(name))?);
-        signer_of(repo, writer, certificate.as_ref()).map_err(Error::object(name))?;
-    }
-    if record.header.body_len > LARGE_BODY {
-        turn.wait();
-    }
-    let length = usize::try_from(record.header.body_len).unwrap_or(usize::MAX);
-    let plain = unpack(codec, packed, length).map_err(Error::sealed(name))?;
-    let body = Body::decode(&plain).map_err(Error::object(name))?;
-    let signer =
-        signer_of(repo, writer, body.certificate.as_deref()).map_err(Error::object(name))?;
-    Ok((record.header, body, signer))
-}
-
-/// Who a writer is, by its certificate.
-fn signer_of(
-    repo: &Repository,
-    writer: WriterId,
-    certificate: Option<&Vec<u8>>,
-) -> std::result::Result<Signer, FormatError> {
-    let config = repo.config();
-    if writer == config.owner {
-        return Ok(Signer::Owner);
-    }
-    let bytes = certificate
-        .ok_or_else(|| FormatError::malformed("record", "its writer shows no certificate"))?;
-    let certificate = Certificate::verify(bytes, config.owner, config.repository, writer)?;
-    Ok(Signer::Writer(certificate))
-}
-
-/// Takes a record apart into rows. Facts that its signer may not publish, or that
-/// do not decode, are left out and reported.
-fn fold(
-    repo: &Repository,
-    id: RecordId,
-    header: &Header,
-    body: &Body,
-    signer: &Signer,
-    receipt: UnixTime,
-) -> Folding {
-    let mut folding = Folding {
-        record: FoldedRecord {
-            id: Some(id),
-            receipt: receipt.seconds,
-            writer: Some(header.writer),
-            chain: Some(header.chain),
-            number: header.number,
-            previous: header.previous,
-            ..FoldedRecord::default()
-        },
-        ..Folding::default()
-    };
-    if let Signer::Writer(certificate) = signer
-        && certificate.expires.is_some_and(|end| receipt > end)
-    {
-        folding.problems.push("it was received after its writer's certificate expired".into());
-        return folding;
-    }
-    for (place, bytes) in body.facts.iter().enumerate() {
-        fold_fact(repo, place as u64, bytes, signer, &mut folding);
-    }
-    folding
-}
-
-fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, folding: &mut Folding) {
-    let fact = match Fact::decode(bytes) {
-        Ok((_, fact)) => fact,
-        Err(error) => {
-            folding.problems.push(format!("fact {place} is ignored: {error}"));
-            return;
-        }
-    };
-    if !may_publish(signer, &fact) {
-        let name = fact.name();
-        folding
-            .problems
-            .push(format!("fact {place} is ignored: its signer may not publish a {name}"));
-        return;
-    }
-    let record = &mut folding.record;
-    match fact {
-        Fact::Pack(pack) => record.packs.push(folded_pack(repo, &pack, signer)),
-        Fact::Snapshot(snapshot) => record.snapshots.push((snapshot.id, bytes.to_vec())),
-        Fact::Forget(forget) => {
-            record.forgotten.extend(forget.snapshots);
-            record.others.push((place, bytes.to_vec()));
-        }
-        Fact::Revoke(revoke) if revoke.writer == repo.config().owner => folding
-            .problems
-            .push(format!("fact {place} is ignored: it revokes the owner, whom nobody can")),
-        Fact::Revoke(revoke) => {
-            // Receipts are whole seconds.
-            record.revoked.push((revoke.writer, revoke.from.seconds));
-            record.others.push((place, bytes.to_vec()));
-        }
-        Fact::Checkpoint(checkpoint) => {
-            record.covers.extend(checkpoint.records);
-            record.others.push((place, bytes.to_vec()));
-        }
-        Fact::Pin(_)
-        | Fact::Condemn(_)
-        | Fact::Reprieve(_)
-        | Fact::Deleted(_)
-        | Fact::Grace(_)
-        | Fact::Unknown(_) => record.others.push((place, bytes.to_vec())),
-    }
-}
-
-fn folded_pack(repo: &Repository, pack: &PackFact, signer: &Signer) -> FoldedPack {
-    let own = repo.keys().writer_id().ok();
-    let trusted = match signer {
-        Signer::Owner => true,
-        Signer::Writer(certificate) => certificate.trusted || own == Some(certificate.writer),
-    };
-    let claim = sha256(&pack.encode());
-    FoldedPack {
-        id: pack.id,
-        claim,
-        kind: pack.kind as u8,
-        size: pack.size,
-        key: pack.key.and_then(|key| repo.keys().wrap_pack_key(pack.id, &claim, &key)),
-        frames: pack.directory.encode_frames(),
-        trusted,
-        chunks: pack.directory.places().collect(),
-    }
-}
-
-/// Folds what a checkpoint of the owner carries for other records.
-///
-/// The nodes with the merged facts are in packs that the same record names; they
-/// are read from there directly, since the index does not have them yet.
-fn merge(repo: &Repository, body: &Body, signer: &Signer, folding: &mut Folding) -> Result<()> {
-    if *signer != Signer::Owner {
-        return Ok(());
-    }
-    let mut packs = Vec::new();
-    let mut refs = Vec::new();
-    for bytes in &body.facts {
-        match Fact::decode(bytes) {
-            Ok((_, Fact::Pack(pack))) => packs.push(pack),
-            Ok((wanted, Fact::Checkpoint(_))) => refs.extend(wanted),
-            _ => {}
-        }
-    }
-    for id in refs {
-        let merged = match super::checkpoint::read_merged(repo, &packs, &id) {
-            Ok(merged) => merged,
-            Err(error) if error.kind() == Kind::Damaged || error.kind() == Kind::NotFound => {
-                folding.problems.push(format!("its checkpoint: {}", describe(&error)));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        for (place, fact) in merged.into_iter().enumerate() {
-            let mut one = Folding {
-                record: FoldedRecord {
-                    carried: Some(fact.record),
-                    receipt: fact.receipt.seconds,
-                    writer: Some(fact.writer),
-                    ..FoldedRecord::default()
-                },
-                ..Folding::default()
-            };
-            match signer_of(repo, fact.writer, fact.certificate.as_deref()) {
-                Ok(signer) => fold_fact(repo, place as u64, &fact.fact, &signer, &mut one),
-                Err(error) => one.problems.push(format!("merged fact {place}: {error}")),
-            }
-            folding.problems.append(&mut one.problems);
-            folding.merged.push(one.record);
-        }
-    }
-    Ok(())
 }

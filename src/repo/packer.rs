@@ -267,11 +267,29 @@ pub fn verify_chunks(
     ids: &IdKey,
     mut corrupt: impl FnMut(ChunkId) -> Result<()>,
 ) -> Result<()> {
+    each_chunk(fact, bytes, ids, |_, id, plain| match plain {
+        Some(_) => Ok(()),
+        None => corrupt(id),
+    })
+}
+
+/// Hands every chunk of a whole pack to `each`: which one it is, its id, and its bytes
+/// if they are what the id says.
+///
+/// # Errors
+///
+/// What `each` returns, or an error if a frame does not open.
+pub fn each_chunk(
+    fact: &PackFact,
+    bytes: &[u8],
+    ids: &IdKey,
+    mut each: impl FnMut(usize, ChunkId, Option<&[u8]>) -> Result<()>,
+) -> Result<()> {
     let sealer = fact.key.map(|key| SealKey::from_bytes(key).sealer());
     let mut content: Vec<u8> = Vec::new();
     let mut content_start = 0;
     let mut frames = fact.directory.frames.iter().enumerate();
-    for (id, start, length) in fact.directory.places() {
+    for (place, (id, start, length)) in fact.directory.places().enumerate() {
         // Drop what earlier chunks used, then open frames until this one is whole.
         let done = usize::try_from(start - content_start).unwrap_or(usize::MAX);
         if done >= content.len() {
@@ -283,9 +301,7 @@ pub fn verify_chunks(
         }
         let at = usize::try_from(start - content_start).unwrap_or(usize::MAX);
         while content.len() < at + length as usize {
-            let Some((number, frame)) = frames.next() else {
-                return corrupt(id);
-            };
+            let Some((number, frame)) = frames.next() else { break };
             let begin = usize::try_from(frame.offset).unwrap_or(usize::MAX);
             let sealed = bytes.get(begin..begin + frame.sealed_len as usize);
             let number = u32::try_from(number).unwrap_or(u32::MAX);
@@ -299,10 +315,10 @@ pub fn verify_chunks(
             )?;
             content.extend_from_slice(&plain);
         }
-        let plain = &content[at..at + length as usize];
-        if ids.chunk_id(fact.kind, &sha256(plain)) != id {
-            corrupt(id)?;
-        }
+        let plain = content
+            .get(at..at + length as usize)
+            .filter(|plain| ids.chunk_id(fact.kind, &sha256(plain)) == id);
+        each(place, id, plain)?;
     }
     Ok(())
 }

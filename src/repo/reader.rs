@@ -10,6 +10,7 @@
 //! of the readers.
 
 mod ahead;
+mod bulk;
 mod content;
 mod frames;
 
@@ -27,6 +28,7 @@ use crate::repo::keys::Keys;
 use crate::repo::library::LoadedNode;
 use crate::repo::{Error, Result};
 use crate::store::Store;
+pub use bulk::{Wanted, read_chunks};
 use frames::{Frames, PackInfo};
 
 pub use ahead::Ahead;
@@ -309,7 +311,7 @@ impl Reader {
             return self.cut(kind, id, &pack, place, frame, &plain);
         }
         let mut bytes = Vec::with_capacity(place.length as usize);
-        for number in frames {
+        for number in frames.clone() {
             let frame = &pack.directory.frames[number];
             let plain = self.frames.load(&pack, number)?;
             let from = usize::try_from(place.start.saturating_sub(frame.start)).unwrap_or(0);
@@ -320,6 +322,7 @@ impl Reader {
         if bytes.len() != place.length as usize
             || self.keys.ids.chunk_id(kind, &sha256(&bytes)) != *id
         {
+            frames.for_each(|number| self.frames.drop_frame(&pack, number));
             return Err(corrupt());
         }
         Ok(bytes.into())

@@ -1,7 +1,8 @@
 //! A repository that is open: its store, description, keys and index.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -15,12 +16,14 @@ use crate::codec::sign::SigningKey;
 use crate::format::config::{CONFIG_BYTES_MAX, Config, Parameters};
 use crate::format::fact::{Fact, Signer};
 use crate::format::keyfile::{KeyFile, Secrets};
-use crate::format::{FormatError, names};
+use crate::format::{FORMAT_VERSION, FormatError, names};
 use crate::index::{self, Index};
 use crate::repo::keys::{Credential, Keys};
 use crate::repo::library::SnapshotInfo;
 use crate::repo::log::{self, SyncReport};
 use crate::repo::reader::{Reader, ReaderOptions};
+use crate::repo::rules::Rules;
+use crate::repo::store_clock::StoreClock;
 use crate::repo::{Error, Result, keyring};
 use crate::store::Store;
 
@@ -54,6 +57,10 @@ pub struct Repository {
     index: Arc<Index>,
     cache_dir: PathBuf,
     clock: Clock,
+    store_clock: StoreClock,
+    rules: Rules,
+    /// A record that was there and is gone, if one is.
+    lost: Mutex<Option<String>>,
     /// Why the index had to be made anew, if it was.
     rebuilt: Option<String>,
     infos: RwLock<Option<CachedInfos>>,
@@ -77,12 +84,12 @@ pub fn init(
     clock: &Clock,
 ) -> Result<(Config, KeyFile)> {
     let now = clock.now();
-    match store.get(names::CONFIG, CONFIG_BYTES_MAX) {
+    match find_config(store) {
         Ok(_) => {
             return Err(Error::Exists { location: store.location() });
         }
-        Err(error) if error.kind == Kind::NotFound => {}
-        Err(error) => return Err(error.into()),
+        Err(Error::NoRepository { .. }) => {}
+        Err(error) => return Err(error),
     }
     let owner = SigningKey::random();
     let reader = options.encrypted.then(SecretKey::random);
@@ -123,6 +130,7 @@ impl Repository {
         local: &LocalOptions,
         clock: &Clock,
     ) -> Result<Repository> {
+        let stored = !matches!(credential, Credential::Writer(_));
         let (config, config_bytes, keys) = match credential {
             Credential::Writer(file) => {
                 let keys = Keys::from_writer(&file)?;
@@ -144,8 +152,11 @@ impl Repository {
         };
         pin_location(&local.cache_dir, &store.location(), config.repository)?;
         let cache_dir = local.cache_dir.join(config.repository.to_string());
-        let opened = Index::open(&cache_dir, config.repository)?;
-        pin_config(&opened.index, &config_bytes)?;
+        // What is known is known of one store, and what is trusted is trusted by one key.
+        let of = format!("{} {}", store.location(), keys.id());
+        let own = hex::encode(&sha256(of.as_bytes())[..8]);
+        let opened = Index::open(&cache_dir.join(own), config.repository)?;
+        pin_config(&opened.index, &config, &config_bytes, stored)?;
         Ok(Repository {
             store,
             config,
@@ -154,6 +165,9 @@ impl Repository {
             index: Arc::new(opened.index),
             cache_dir,
             clock: clock.clone(),
+            store_clock: StoreClock::default(),
+            rules: Rules::default(),
+            lost: Mutex::default(),
             rebuilt: opened.rebuilt,
             infos: RwLock::new(None),
         })
@@ -195,6 +209,45 @@ impl Repository {
         &self.clock
     }
 
+    /// What the store's clock shows, as far as this process has heard.
+    #[must_use]
+    pub fn store_now(&self) -> UnixTime {
+        self.store_clock.now(&self.clock)
+    }
+
+    /// The newest time that the store told this process; long ago if it told none.
+    pub(crate) fn store_heard(&self) -> UnixTime {
+        self.store_clock.heard()
+    }
+
+    /// Notes a time that the store told just now.
+    pub(crate) fn note_store_time(&self, at: UnixTime) {
+        self.store_clock.note(at);
+    }
+
+    /// The rules of safety that this process keeps.
+    #[must_use]
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Switches rules of safety off, for the simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Repository {
+        self.rules = rules;
+        self
+    }
+
+    /// How long after its receipt a thing is evidence: what stands on it must be received
+    /// by then. Seconds.
+    #[must_use]
+    pub fn evidence_lasts(&self) -> i64 {
+        let parameters = &self.config.parameters;
+        let lasts = parameters.grace_seconds.saturating_sub(2 * parameters.skew_seconds);
+        i64::try_from(lasts).unwrap_or(i64::MAX)
+    }
+
     /// Why the index had to be made anew when the repository was opened, if it was.
     #[must_use]
     pub fn rebuilt(&self) -> Option<&str> {
@@ -208,7 +261,43 @@ impl Repository {
     /// [`Error::NotAllowed`] or [`Error::Object`] with the flag that is not known.
     pub fn check_writable(&self) -> Result<()> {
         self.config.check_writable().map_err(Error::object(names::CONFIG))?;
+        // What this machine knows may be of another state of the store than the one that
+        // is there now: whatever is built on it would lack what that one lacks.
+        if let Some(name) = self.lost().clone() {
+            return Err(Error::LogLost { name, store: self.store.location() });
+        }
         self.keys.signing().map(|_| ())
+    }
+
+    /// Checks that this process may collect: it has the owner's key, can read, and knows
+    /// all that the repository uses.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAllowed`]; [`Error::Outdated`] if it has to be upgraded first;
+    /// [`Error::Object`] with the flag that is not known.
+    pub fn check_collectable(&self) -> Result<()> {
+        self.check_writable()?;
+        self.check_version("collecting")?;
+        self.config.check_collectable().map_err(Error::object(names::CONFIG))?;
+        self.keys.owner()?;
+        if self.keys.can_read() {
+            return Ok(());
+        }
+        Err(Error::NotAllowed { action: "collecting", needs: "a passphrase that reads" })
+    }
+
+    /// Checks that the repository is of the version of the format that this program
+    /// writes: in an older one others may not know of what `action` relies on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Outdated`].
+    pub fn check_version(&self, action: &'static str) -> Result<()> {
+        match self.config.asof {
+            FORMAT_VERSION => Ok(()),
+            found => Err(Error::Outdated { action, found }),
+        }
     }
 
     /// Checks that this process may publish snapshots of a source. Whoever reads would
@@ -245,13 +334,23 @@ impl Repository {
         if gone {
             self.reset_index()?;
         }
-        match log::sync(self, full || gone) {
+        let report = match log::sync(self, full || gone) {
+            Ok(report) if report.stale => {
+                self.reset_index()?;
+                log::sync(self, true)
+            }
             Err(Error::Index(error)) if error.kind() == Kind::Damaged => {
                 self.reset_index()?;
                 log::sync(self, true)
             }
             other => other,
-        }
+        }?;
+        self.lost().clone_from(&report.lost);
+        Ok(report)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Throws the index away and fills it from the log.
@@ -261,13 +360,15 @@ impl Repository {
     /// As [`Repository::sync`].
     pub fn rebuild(&self) -> Result<SyncReport> {
         self.reset_index()?;
-        log::sync(self, true)
+        let report = log::sync(self, true)?;
+        self.lost().clone_from(&report.lost);
+        Ok(report)
     }
 
     fn reset_index(&self) -> Result<()> {
         self.index.reset()?;
         self.forget_infos();
-        pin_config(&self.index, &self.config_bytes)
+        pin_config(&self.index, &self.config, &self.config_bytes, false)
     }
 
     /// When the index was last brought up to date.
@@ -286,7 +387,7 @@ impl Repository {
     /// [`Error::Index`] if the index cannot be read.
     pub fn snapshots(&self) -> Result<Arc<[Arc<SnapshotInfo>]>> {
         let version = self.index.snapshots_version()?;
-        let cached = self.infos.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let cached = self.infos.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = cached.as_ref()
             && cached.version == version
         {
@@ -307,19 +408,20 @@ impl Repository {
                     refs,
                     receipt: UnixTime::new(row.receipt, 0),
                     writer: row.writer,
+                    late: row.late,
                 }));
             }
         }
         infos.sort_by_key(|info| (info.shown_from(), info.receipt, info.snapshot.id));
         let infos: Arc<[Arc<SnapshotInfo>]> = infos.into();
-        let mut cached = self.infos.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cached = self.infos.write().unwrap_or_else(PoisonError::into_inner);
         *cached = Some(CachedInfos { version, infos: Arc::clone(&infos) });
         Ok(infos)
     }
 
     /// Forgets the decoded snapshots, so that the next call reads the index.
     fn forget_infos(&self) {
-        *self.infos.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        *self.infos.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// A reader of its chunks, with a cache on disk unless the store is a directory
@@ -360,18 +462,28 @@ impl Repository {
 ///
 /// # Errors
 ///
-/// [`Error::NoRepository`] if it is missing, [`Error::Object`] if it is damaged.
+/// [`Error::NoRepository`] if it is missing, [`Error::Upgrading`] if it is because an
+/// upgrade was interrupted, [`Error::Object`] if it is damaged.
 pub fn read_config(store: &dyn Store) -> Result<(Config, Vec<u8>)> {
-    match store.get(names::CONFIG, CONFIG_BYTES_MAX) {
-        Ok(bytes) => {
-            let config = Config::decode(&bytes).map_err(Error::object(names::CONFIG))?;
-            Ok((config, bytes.to_vec()))
-        }
-        Err(error) if error.kind == Kind::NotFound => {
-            Err(Error::NoRepository { location: store.location(), missing: names::CONFIG })
-        }
-        Err(error) => Err(error.into()),
+    let bytes = find_config(store)?;
+    let config = Config::decode(&bytes).map_err(Error::object(names::CONFIG))?;
+    Ok((config, bytes.to_vec()))
+}
+
+fn find_config(store: &dyn Store) -> Result<Bytes> {
+    let get = |name| match store.get(name, CONFIG_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    if let Some(bytes) = get(names::CONFIG)? {
+        return Ok(bytes);
     }
+    let location = store.location();
+    Err(match get(names::UPGRADE)? {
+        Some(_) => Error::Upgrading { location },
+        None => Error::NoRepository { location, missing: names::CONFIG },
+    })
 }
 
 /// Remembers which repository was found at a place, and refuses another.
@@ -404,15 +516,31 @@ pub fn forget_location(cache_dir: &Path, location: &str) {
     let _ = std::fs::remove_file(cache_dir.join("locations").join(name));
 }
 
-/// Compares `asof.json` with what the index has seen before.
-fn pin_config(index: &Index, bytes: &[u8]) -> Result<()> {
-    let hash = sha256(bytes);
-    match index.meta("config")? {
-        Some(pinned) if pinned == hash => Ok(()),
-        Some(_) => {
-            let why = "it is not what this machine saw before, although it never changes";
-            Err(Error::object(names::CONFIG)(FormatError::malformed("asof.json", why)))
+/// Compares `asof.json` with what the index has seen before. Its version may rise, and
+/// nothing else may change. A copy that the store did not give just now, as the one in a
+/// writer file, may be older.
+fn pin_config(index: &Index, config: &Config, bytes: &[u8], stored: bool) -> Result<()> {
+    let refuse =
+        |why: &str| Err(Error::object(names::CONFIG)(FormatError::malformed(names::CONFIG, why)));
+    let identity = Config::identity(bytes).map_err(Error::object(names::CONFIG))?;
+    let found = [&identity[..], &[config.asof], &sha256(bytes)].concat();
+    let version = |pin: &[u8]| pin.get(identity.len()).copied();
+    let Some(pinned) = index.meta(PIN)? else {
+        return Ok(index.set_meta(PIN, &found)?);
+    };
+    match version(&pinned).cmp(&version(&found)) {
+        _ if !pinned.starts_with(&identity) => {
+            refuse("it is not what this machine saw before, although only its version ever changes")
         }
-        None => Ok(index.set_meta("config", &hash)?),
+        Ordering::Less => Ok(index.set_meta(PIN, &found)?),
+        Ordering::Equal if pinned == found => Ok(()),
+        Ordering::Equal => refuse("it is not what this machine saw before, byte by byte"),
+        Ordering::Greater if stored => {
+            refuse("it is of an earlier format version than when this machine last saw it")
+        }
+        Ordering::Greater => Ok(()),
     }
 }
+
+/// What the index knows `asof.json` by: its identity, its version, its SHA-256.
+const PIN: &str = "description";

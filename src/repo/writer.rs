@@ -15,25 +15,30 @@
 //! memory does not grow with it: the queues and packs in flight are the bound,
 //! some 100 MiB.
 //!
+//! What a run stands on without storing it is noted ([`crate::repo::standing`]), and
+//! every record has the deadline that follows. A run that takes long renews what it
+//! stands on: it pins its own chain and the snapshot that it builds on, lists again,
+//! and makes sure that no pack it uses was condemned.
+//!
 //! The first error ends all stages; what was published by then stands.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::base::{ChunkId, Progress, Stop, UnixTime};
+use crate::base::{ChunkId, PackId, Progress, Stop, UnixTime};
 use crate::codec::compress::Compressor;
 use crate::codec::hash::{ChunkKind, sha256};
-use crate::format::fact::Fact;
+use crate::format::fact::{Fact, Pin};
 use crate::format::names;
 use crate::format::pack::PackFact;
 use crate::format::record::FACTS_MAX;
 use crate::repo::log::{Chain, EncodedFact, Published};
 use crate::repo::packer::{BuiltPack, CHUNKS_MANY, PackBuilder, PackedFrame, verify_pack};
+use crate::repo::standing::{Baseline, Standing};
 use crate::repo::trees::NodeSink;
 use crate::repo::{Error, Repository, Result};
 
@@ -87,10 +92,11 @@ struct Shared {
     options: WriterOptions,
     progress: Arc<Progress>,
     stop: Stop,
-    /// Evidence older than this does not count. Seconds since 1970.
-    evidence_since: i64,
+    standing: Standing,
     /// Chunks on their way: not yet in the index.
     claimed: Mutex<HashSet<ChunkId>>,
+    /// Chunks that were stored again by intention.
+    copied: Mutex<HashSet<ChunkId>>,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     chunks_new: AtomicU64,
@@ -120,7 +126,8 @@ struct Publishing {
 }
 
 impl Writer {
-    /// Starts the stages.
+    /// Starts the stages. `baseline` is a snapshot of one's own whose chunks the new one
+    /// may refer to without asking here.
     ///
     /// # Errors
     ///
@@ -129,20 +136,19 @@ impl Writer {
     pub fn start(
         repo: &Arc<Repository>,
         options: WriterOptions,
+        baseline: Option<Baseline>,
         progress: &Arc<Progress>,
         stop: &Stop,
     ) -> Result<Writer> {
         repo.check_writable()?;
-        let parameters = &repo.config().parameters;
-        let lasts = parameters.grace_seconds.saturating_sub(2 * parameters.skew_seconds);
-        let since = repo.clock().now().minus(Duration::from_secs(lasts)).seconds;
         let shared = Arc::new(Shared {
             repo: Arc::clone(repo),
             options,
             progress: Arc::clone(progress),
             stop: stop.clone(),
-            evidence_since: since,
+            standing: Standing::new(repo, baseline),
             claimed: Mutex::default(),
+            copied: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             chunks_new: AtomicU64::new(0),
@@ -200,19 +206,16 @@ impl Writer {
     ///
     /// The first that any stage met; then `last` is not published.
     pub fn finish(mut self, last: Vec<EncodedFact>) -> Result<(Option<Published>, Written)> {
-        let Publishing { mut chain, waiting, mut written } = self.join()?;
+        let mut publishing = self.join()?;
+        let written = &mut publishing.written;
         written.chunks_new = self.shared.chunks_new.load(Ordering::Relaxed);
         written.bytes_new = self.shared.bytes_new.load(Ordering::Relaxed);
         written.chunks_known = self.shared.chunks_known.load(Ordering::Relaxed);
-        if self.shared.options.dry_run || (waiting.is_empty() && last.is_empty()) {
-            return Ok((None, written));
+        if self.shared.options.dry_run {
+            return Ok((None, publishing.written));
         }
-        let mut published = None;
-        for facts in into_records(pack_facts(waiting), last, FACTS_BYTES, FACTS_MAX as usize) {
-            published = Some(chain.publish(&self.shared.repo, facts)?);
-            written.records += 1;
-        }
-        Ok((published, written))
+        let published = publishing.publish_waiting(&self.shared, last)?;
+        Ok((published, publishing.written))
     }
 
     /// Bytes of chunks that the repository did not have, so far.
@@ -273,6 +276,16 @@ impl Shared {
         self.failed.store(true, Ordering::SeqCst);
     }
 
+    /// Publishes facts, and makes sure that they came in time.
+    fn publish(&self, chain: &mut Chain, facts: Vec<EncodedFact>) -> Result<Published> {
+        let deadline = self.standing.deadline(self.repo.store_now());
+        let published = chain.publish(&self.repo, facts, Some(deadline))?;
+        if published.late {
+            return Err(Error::Late { what: "what this backup stored" });
+        }
+        Ok(published)
+    }
+
     fn keep(&self, outcome: Result<()>) {
         if let Err(error) = outcome {
             self.fail(error);
@@ -301,24 +314,38 @@ impl Lane {
             self.shared.chunks_known.fetch_add(1, Ordering::Relaxed);
             return Ok(id);
         }
+        self.store(id, plain)?;
+        Ok(id)
+    }
+
+    /// Stores a chunk again, though the repository has it, unless this run did already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lane::add`].
+    pub fn copy(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
+        self.shared.check()?;
+        if lock(&self.shared.copied).insert(id) { self.store(id, plain) } else { Ok(()) }
+    }
+
+    fn store(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
         self.shared.chunks_new.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
         if self.shared.options.dry_run {
-            return Ok(id);
+            return Ok(());
         }
         let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
         if plain.len() >= ALONE_BYTES {
             let frame =
                 RawFrame { kind: self.kind, plain: plain.to_vec(), chunks: vec![(id, length)] };
-            self.send(frame)?;
-            return Ok(id);
+            return self.send(frame);
         }
         if self.open.plain.len() + plain.len() > FRAME_BYTES {
             self.flush()?;
         }
         self.open.plain.extend_from_slice(plain);
         self.open.chunks.push((id, length));
-        Ok(id)
+        Ok(())
     }
 
     /// Passes on what is gathered.
@@ -342,7 +369,10 @@ impl Lane {
         }
         // A chunk leaves the set only after the index has it, so one that was in
         // neither here is new, or is claimed by another lane this very moment.
-        if self.shared.repo.index().has_chunk(&id, self.shared.evidence_since)? {
+        let doomed_too = !self.shared.repo.rules().condemned_is_no_evidence;
+        let index = self.shared.repo.index();
+        if let Some(evidence) = index.evidence(&id, self.shared.standing.since(), doomed_too)? {
+            self.shared.standing.on_evidence(evidence);
             return Ok(false);
         }
         Ok(lock(&self.shared.claimed).insert(id))
@@ -380,7 +410,7 @@ fn compress(shared: &Shared, raw: &Receiver<RawFrame>, packed: &Sender<(ChunkKin
 
 /// At how many bytes a pack is closed, for packs of about `wanted` bytes in a store
 /// that takes at most `most`. One more frame and the directory come on top.
-fn pack_target(wanted: u64, most: Option<u64>) -> usize {
+pub(super) fn pack_target(wanted: u64, most: Option<u64>) -> usize {
     const ON_TOP: u64 = 6 << 20;
     let bound = most.map_or(u64::MAX, |most| most.saturating_sub(ON_TOP).max(most / 4));
     usize::try_from(wanted.min(bound)).unwrap_or(1 << 24)
@@ -435,40 +465,85 @@ fn upload(shared: &Shared, built: BuiltPack, stored: &Sender<(PackFact, UnixTime
     let repo = &shared.repo;
     verify_pack(&built, repo.config().repository, &repo.keys().ids)?;
     let size = built.fact.size;
+    let heard = repo.store_heard();
     let put = repo.store().put_new(&names::pack(built.fact.id), built.bytes)?;
+    // One that is there already came by a call whose reply was lost, nobody knows how
+    // long ago: not before the store was last heard of.
+    let receipt = if put.created { put.receipt } else { put.receipt.min(heard) };
     Progress::add(&shared.progress.bytes_stored, size);
     // If the publisher is gone it has failed, and said so.
-    let _ = stored.send((built.fact, put.receipt));
+    let _ = stored.send((built.fact, receipt));
     Ok(())
 }
 
 fn publish(shared: &Shared, stored: &Receiver<(PackFact, UnixTime)>) -> Publishing {
     let mut publishing =
         Publishing { chain: Chain::default(), waiting: Vec::new(), written: Written::default() };
-    for (pack, _receipt) in stored {
+    for (pack, receipt) in stored {
+        shared.repo.note_store_time(receipt);
+        shared.standing.on(receipt.seconds);
         publishing.written.packs += 1;
         publishing.written.bytes_stored += pack.size;
         publishing.waiting.push(pack);
-        if !is_due(&publishing.waiting) || shared.is_over() {
+        if shared.is_over() {
             continue;
         }
-        let packs = std::mem::take(&mut publishing.waiting);
-        let chunks: Vec<ChunkId> =
-            packs.iter().flat_map(|p| p.directory.chunks.iter().map(|(id, _)| *id)).collect();
-        let records = into_records(pack_facts(packs), Vec::new(), FACTS_BYTES, FACTS_MAX as usize);
-        publishing.written.records += records.len() as u64;
-        let publish = |facts| publishing.chain.publish(&shared.repo, facts).map(|_| ());
-        match records.into_iter().try_for_each(publish) {
-            Ok(()) => {
-                let mut claimed = lock(&shared.claimed);
-                for id in chunks {
-                    claimed.remove(&id);
-                }
-            }
-            Err(error) => shared.fail(error),
-        }
+        let outcome = if shared.standing.is_aging(receipt.seconds) {
+            publishing.renew(shared)
+        } else if is_due(&publishing.waiting) {
+            publishing.publish_waiting(shared, Vec::new()).map(|_| ())
+        } else {
+            Ok(())
+        };
+        shared.keep(outcome);
     }
     publishing
+}
+
+impl Publishing {
+    /// Publishes the packs that wait, and `last` in the same record as the last of them.
+    fn publish_waiting(
+        &mut self,
+        shared: &Shared,
+        last: Vec<EncodedFact>,
+    ) -> Result<Option<Published>> {
+        let packs = std::mem::take(&mut self.waiting);
+        let chunks: Vec<ChunkId> =
+            packs.iter().flat_map(|p| p.directory.chunks.iter().map(|(id, _)| *id)).collect();
+        let mut published = None;
+        for facts in into_records(pack_facts(packs), last, FACTS_BYTES, FACTS_MAX as usize) {
+            published = Some(shared.publish(&mut self.chain, facts)?);
+            self.written.records += 1;
+        }
+        let mut claimed = lock(&shared.claimed);
+        for id in chunks {
+            claimed.remove(&id);
+        }
+        Ok(published)
+    }
+
+    /// Makes all that the run stands on so far new again: pins what it published and
+    /// what it builds on, and looks whether the packs of others still stand.
+    fn renew(&mut self, shared: &Shared) -> Result<()> {
+        // The packs first: the pin says that they are wanted up to its own record.
+        self.publish_waiting(shared, Vec::new())?;
+        let mut pins = vec![Pin::Chain(self.chain.id(), self.chain.next())];
+        pins.extend(shared.standing.baseline().map(|base| Pin::Snapshot(base.snapshot)));
+        let pins = pins.into_iter().map(|pin| EncodedFact::of(&Fact::Pin(pin))).collect();
+        let pinned = shared.publish(&mut self.chain, pins)?.receipt.seconds;
+        self.written.records += 1;
+        if !shared.repo.keys().can_read() {
+            // Without a listing nothing is known of packs that other runs stored.
+            return shared.standing.renew(pinned, |packs| Ok(packs.is_empty())).map(|_| ());
+        }
+        let Some(at) = shared.repo.sync(false)?.at else { return Ok(()) };
+        let index = shared.repo.index();
+        let still = |packs: &HashSet<PackId>| Ok(!index.any_doomed(packs)?);
+        match shared.standing.renew(pinned.min(at.seconds), still)? {
+            true => Ok(()),
+            false => Err(Error::Late { what: "what this backup stored" }),
+        }
+    }
 }
 
 /// Whether the packs that wait are enough for a record.

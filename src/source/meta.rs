@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, makedev, statx};
 
@@ -144,19 +145,31 @@ fn stat(dir: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> io::Result<Meta> {
     from_statx(&statx(dir, name, flags, wanted)?)
 }
 
+/// Whether the times that nobody can set are passed over.
+static ONLY_MTIMES: AtomicBool = AtomicBool::new(false);
+
+/// Makes every stat of this process say that a file was made and last changed when its
+/// content was. For the simulation, whose trees are to be the same in every run.
+#[doc(hidden)]
+pub fn only_mtimes(on: bool) {
+    ONLY_MTIMES.store(on, Ordering::SeqCst);
+}
+
 fn from_statx(s: &Statx) -> io::Result<Meta> {
     let kind = FileKind::of(s.stx_mode)
         .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a file of unknown kind"))?;
     let has_btime = s.stx_mask & StatxFlags::BTIME.bits() != 0;
     let is_device = matches!(kind, FileKind::CharDevice | FileKind::BlockDevice);
+    let only_mtimes = ONLY_MTIMES.load(Ordering::Relaxed);
+    let unless = |t: &StatxTimestamp| time(if only_mtimes { &s.stx_mtime } else { t });
     Ok(Meta {
         kind,
         mode: u32::from(s.stx_mode) & 0o7777,
         uid: s.stx_uid,
         gid: s.stx_gid,
         mtime: time(&s.stx_mtime),
-        ctime: time(&s.stx_ctime),
-        btime: has_btime.then(|| time(&s.stx_btime)),
+        ctime: unless(&s.stx_ctime),
+        btime: has_btime.then(|| unless(&s.stx_btime)),
         size: s.stx_size,
         dev: makedev(s.stx_dev_major, s.stx_dev_minor),
         ino: s.stx_ino,

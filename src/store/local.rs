@@ -8,7 +8,13 @@
 //! does not replace.
 //!
 //! The receipt is the file's time as the file system has it: on a file server
-//! that is the server's clock, which all its clients share.
+//! that is the server's clock, which all its clients share. It must not be earlier
+//! than the name by more than moments, or a listing could lack an object that is
+//! older than the listing. Writing and syncing can take minutes, so the time is set
+//! to the present just before the link, and again after it if the link's own time
+//! (the file's `ctime`) shows that the machine slept in between. The present is the
+//! time of a file that is made for it: where the server is asked to set a file to
+//! "now", SMB and SFTP would send this machine's time.
 //!
 //! What a killed process left in `tmp/` is removed a day later, by the first
 //! write of a later process.
@@ -25,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, Timespec, Timestamps, futimens, renameat_with};
 
 use crate::base::{Kind, UnixTime};
 use crate::store::key::{self, TMP, error};
@@ -33,6 +39,9 @@ use crate::store::{Call, Page, Put, Result, Store};
 
 /// How old an unfinished object must be to be removed.
 const STALE_SECONDS: i64 = 24 * 60 * 60;
+
+/// How much earlier than its name the time of an object may be, in seconds.
+const MOMENTS: u64 = 5;
 
 /// What an error about the directory itself is about.
 const ITSELF: &str = "the store";
@@ -46,6 +55,10 @@ pub struct LocalStore {
     durable: Mutex<HashSet<PathBuf>>,
     swept: AtomicBool,
     serial: AtomicU64,
+    /// What the last page of a listing had no room for.
+    rest: Mutex<Option<list::Rest>>,
+    /// How many names of a directory a listing keeps at most.
+    names_max: usize,
 }
 
 impl LocalStore {
@@ -68,6 +81,8 @@ impl LocalStore {
             durable: Mutex::default(),
             swept: AtomicBool::new(false),
             serial: AtomicU64::new(0),
+            rest: Mutex::default(),
+            names_max: list::NAMES,
         })
     }
 
@@ -107,38 +122,76 @@ impl LocalStore {
         let path = self.root.join(key);
         let parent = path.parent().unwrap_or(&self.root);
         if let Some(receipt) = receipt_of(&path)? {
+            // Whoever wrote it may not have come to this yet.
+            self.directory(parent)?;
             sync_directory(parent)?;
-            return Ok(Put { created: false, receipt });
+            return Ok(Put::at(false, receipt));
         }
         self.directory(parent)?;
         let unfinished = self.write(body)?;
+        self.date(&unfinished.file)?;
         let created = unfinished.finish(&path)?;
-        drop(unfinished);
-        let receipt = receipt_of(&path)?.ok_or(ErrorKind::NotFound)?;
+        let receipt = match created {
+            true => self.settle(&unfinished.file)?,
+            false => receipt_of(&path)?.ok_or(ErrorKind::NotFound)?,
+        };
         sync_directory(parent)?;
-        Ok(Put { created, receipt })
+        Ok(Put::at(created, receipt))
     }
 
     /// Writes a body to a file of its own in `tmp/` and syncs it.
     fn write(&self, body: &[u8]) -> io::Result<Unfinished> {
         let tmp = self.root.join(TMP);
         self.directory(&tmp)?;
-        let (mut file, unfinished) = loop {
+        let mut unfinished = self.begin()?;
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            sweep(&tmp, unfinished.file.metadata()?.mtime());
+        }
+        unfinished.file.write_all(body)?;
+        unfinished.file.sync_all()?;
+        Ok(unfinished)
+    }
+
+    /// Makes an empty file of its own in `tmp/`, which must exist.
+    fn begin(&self) -> io::Result<Unfinished> {
+        loop {
             let serial = self.serial.fetch_add(1, Ordering::Relaxed);
             let name = format!("{}-{serial}-{:016x}", std::process::id(), random());
-            let path = tmp.join(name);
+            let path = self.root.join(TMP).join(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => break (file, Unfinished(path)),
+                Ok(file) => return Ok(Unfinished { path, file }),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
-        };
-        if !self.swept.swap(true, Ordering::Relaxed) {
-            sweep(&tmp, file.metadata()?.mtime());
         }
-        file.write_all(body)?;
+    }
+
+    /// The file system's own time, as that of a file that is made in `tmp/`. The directory
+    /// is not made for that: its owner would be who looks, not who writes.
+    fn now(&self) -> io::Result<UnixTime> {
+        Ok(receipt(&self.begin()?.file.metadata()?))
+    }
+
+    /// Sets a file's time to the present.
+    fn date(&self, file: &File) -> io::Result<()> {
+        let now = self.now()?;
+        let now = Timespec { tv_sec: now.seconds, tv_nsec: now.nanos.into() };
+        Ok(futimens(file, &Timestamps { last_access: now, last_modification: now })?)
+    }
+
+    /// Makes sure of the time of a file that has got its name just now, syncs and says it.
+    fn settle(&self, file: &File) -> io::Result<UnixTime> {
+        let metadata = file.metadata()?;
+        if metadata.ctime().abs_diff(metadata.mtime()) > MOMENTS {
+            self.date(file)?;
+        }
+        // Or an older time could come back after a power cut.
         file.sync_all()?;
-        Ok(unfinished)
+        Ok(receipt(&file.metadata()?))
+    }
+
+    fn rest(&self) -> std::sync::MutexGuard<'_, Option<list::Rest>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_object(&self, key: &str) -> io::Result<(File, u64)> {
@@ -196,7 +249,7 @@ impl Store for LocalStore {
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         key::check_prefix(prefix, &self.name)?;
-        list::page(&self.root, prefix, after).map_err(|e| self.error(Call::List, prefix, e))
+        list::page(self, prefix, after).map_err(|e| self.error(Call::List, prefix, e))
     }
 
     fn delete(&self, key: &str) -> Result<()> {
@@ -218,14 +271,18 @@ impl Store for LocalStore {
 }
 
 /// A file in `tmp/`, removed when dropped.
-struct Unfinished(PathBuf);
+struct Unfinished {
+    path: PathBuf,
+    file: File,
+}
 
 impl Unfinished {
     /// Gives the file its name, unless the name is taken; says whether it did.
     fn finish(&self, path: &Path) -> io::Result<bool> {
-        let linked = match fs::hard_link(&self.0, path) {
+        let linked = match fs::hard_link(&self.path, path) {
             Err(e) if cannot_link(&e) => {
-                renameat_with(CWD, &self.0, CWD, path, RenameFlags::NOREPLACE).map_err(Into::into)
+                let flags = RenameFlags::NOREPLACE;
+                renameat_with(CWD, &self.path, CWD, path, flags).map_err(Into::into)
             }
             linked => linked,
         };
@@ -240,7 +297,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // What cannot be removed now is removed when it is a day old.
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -333,4 +390,35 @@ fn of_io(call: Call, key: &str, store: &str, e: io::Error) -> crate::store::Erro
         _ => Kind::of_io(&e),
     };
     error(kind, call, key, store, e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    /// As if writing it had taken an hour, or the machine had slept.
+    fn set_back(file: &File) {
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+    }
+
+    #[test]
+    fn the_receipt_is_the_time_of_the_name_and_not_of_the_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(dir.path()).unwrap();
+        let before = store.put("log/before", b"x").unwrap().receipt;
+        let path = store.root.join("log/slow");
+
+        let unfinished = store.write(b"x").unwrap();
+        set_back(&unfinished.file);
+        store.date(&unfinished.file).unwrap();
+        assert!(unfinished.finish(&path).unwrap());
+        assert!(receipt_of(&path).unwrap().unwrap() >= before, "set just before the link");
+
+        set_back(&unfinished.file);
+        let receipt = store.settle(&unfinished.file).unwrap();
+        assert!(receipt >= before, "the link was later than the time that was set");
+        assert_eq!(receipt_of(&path).unwrap(), Some(receipt));
+        assert_eq!(store.settle(&unfinished.file).unwrap(), receipt, "and is left as it is");
+    }
 }

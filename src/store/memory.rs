@@ -126,7 +126,7 @@ impl Store for MemoryStore {
         key::check(Call::Put, key, NAME)?;
         let mut state = self.state();
         if let Some((_, receipt)) = state.objects.get(key) {
-            return Ok(Put { created: false, receipt: *receipt });
+            return Ok(Put::at(false, *receipt));
         }
         if let Some(taken) = state.in_the_way_of(key) {
             let wrong = format!("{taken} exists, and a directory could not hold both");
@@ -135,7 +135,7 @@ impl Store for MemoryStore {
         let receipt = state.clock.now();
         // A copy, so that a slice does not keep a larger buffer alive.
         state.objects.insert(key.to_owned(), (Bytes::copy_from_slice(&body), receipt));
-        Ok(Put { created: true, receipt })
+        Ok(Put::at(true, receipt))
     }
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
@@ -176,7 +176,8 @@ impl Store for MemoryStore {
             })
             .collect();
         let more = objects.len() == state.page && found.next().is_some();
-        Ok(Page { objects, more })
+        let at = Some(state.clock.now());
+        Ok(Page { objects, more, at })
     }
 
     fn delete(&self, key: &str) -> Result<()> {

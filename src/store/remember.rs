@@ -1,6 +1,6 @@
 //! A store that remembers a few small objects, for when it cannot be asked.
 //!
-//! What opens a repository (its description and its key files) never changes under
+//! What opens a repository (its description and its key files) hardly ever changes under
 //! its name, so a copy on this machine is as good as the original, which is verified
 //! when it is used. With it, what the local index and caches know can be looked at
 //! while the network is away. A key file that the store no longer lists is forgotten
@@ -112,6 +112,10 @@ impl Store for RememberStore {
                 }
                 None => Err(error),
             },
+            Err(error) if error.kind == Kind::NotFound => {
+                let _ = fs::remove_file(self.dir.join(key));
+                Err(error)
+            }
             Err(error) => Err(error),
         }
     }
@@ -124,7 +128,7 @@ impl Store for RememberStore {
         if !prefix.ends_with('/') || !self.what.contains(&prefix) || after.is_some() {
             return self.inner.list(prefix, after);
         }
-        let copies = || Page { objects: self.copies(prefix), more: false };
+        let copies = || Page { objects: self.copies(prefix), more: false, at: None };
         if self.away.load(Ordering::Relaxed) {
             return Ok(copies());
         }
@@ -144,6 +148,10 @@ impl Store for RememberStore {
     }
 
     fn delete(&self, key: &str) -> Result<()> {
+        if self.is_remembered(key) {
+            // What is deleted must not come back while the store is away.
+            let _ = fs::remove_file(self.dir.join(key));
+        }
         self.inner.delete(key)
     }
 
@@ -224,5 +232,39 @@ mod tests {
         assert_eq!(store.get("keys/aa", 10).unwrap(), "body");
         assert!(store.get("keys/bb", 10).is_err() && store.get("log/x", 10).is_err());
         assert!(store.list("log/", None).is_err());
+    }
+
+    #[test]
+    fn what_was_replaced_does_not_come_back_while_the_store_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = Arc::new(Away(MemoryStore::new(), AtomicBool::new(false)));
+        let open = || {
+            let what: &[&str] = &["asof.json"];
+            RememberStore::new(inner.clone(), dir.path().join("copies"), what)
+        };
+        let away = |away| inner.1.store(away, Ordering::Relaxed);
+        let seen = || {
+            away(false);
+            inner.put_new("asof.json", Bytes::from_static(b"old")).unwrap();
+            assert_eq!(open().get("asof.json", 10).unwrap(), "old");
+        };
+        // Replaced from here.
+        seen();
+        open().delete("asof.json").unwrap();
+        away(true);
+        assert!(open().get("asof.json", 10).is_err());
+        // Seen to be gone.
+        seen();
+        inner.delete("asof.json").unwrap();
+        assert!(open().get("asof.json", 10).is_err());
+        away(true);
+        assert!(open().get("asof.json", 10).is_err());
+        // Seen as it is now.
+        seen();
+        inner.delete("asof.json").unwrap();
+        inner.put_new("asof.json", Bytes::from_static(b"new")).unwrap();
+        assert_eq!(open().get("asof.json", 10).unwrap(), "new");
+        away(true);
+        assert_eq!(open().get("asof.json", 10).unwrap(), "new");
     }
 }

@@ -13,7 +13,9 @@
 //! mount does not use it, since a reader is better told than kept waiting.
 //!
 //! Every call may be repeated: a write that took effect though its reply was lost
-//! is found to exist.
+//! is found to exist. What the store says then of its time is as late as the last
+//! attempt, while the object may be of the first, so the receipt is put back by what
+//! has passed since, measured by a clock that counts a laptop's sleep.
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -23,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::pause::{monotonic, pause};
+use crate::base::pause::{monotonic, pause, uptime};
 use crate::base::{Kind, Stop};
 use crate::store::key::error;
 use crate::store::{Call, Page, Put, Result, Store};
@@ -107,7 +109,16 @@ fn jitter(most: Duration) -> Duration {
 
 impl Store for RetryStore {
     fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
-        self.retry(Call::Put, key, || self.inner.put_new(key, body.clone()))
+        let (began, mut attempts) = (uptime(), 0);
+        let put = self.retry(Call::Put, key, || {
+            attempts += 1;
+            self.inner.put_new(key, body.clone())
+        })?;
+        if put.created || attempts == 1 {
+            return Ok(put);
+        }
+        let found = Put::found(put.receipt, uptime().saturating_sub(began));
+        Ok(Put { latest: put.latest, ..found })
     }
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {

@@ -16,7 +16,10 @@
 //! created it. Nothing may depend on it being true.
 //!
 //! The receipt is the `Date` of the reply, never this machine's clock, because the
-//! safety of collection rests on receipts. A reply without one is an error.
+//! safety of collection rests on receipts. A reply without one is an error. Where
+//! the object may be that of an earlier attempt, the receipt is put back by how long
+//! the call took: only a length of time is this machine's own. The time of the
+//! object itself would take a HEAD, which a writer is not permitted.
 //!
 //! Retries within a call are the SDK's (see [`crate::store::retry`] for those
 //! beyond it), except for a body that breaks off, of which the SDK knows nothing.
@@ -42,7 +45,7 @@ use tokio::runtime::Runtime;
 
 use self::client::{Date, SLOWEST, timeout, timeouts};
 use self::failure::{Failure, chain};
-use crate::base::pause::monotonic;
+use crate::base::pause::{monotonic, uptime};
 use crate::base::{Kind, Stop};
 use crate::store::key::{self, error};
 use crate::store::{Call, Page, Put, Result, Store};
@@ -139,7 +142,7 @@ impl S3Store {
 
     async fn put(&self, key: &str, body: Bytes) -> Answer<Put> {
         let size = body.len() as u64;
-        let deadline = monotonic() + self.allowance(size);
+        let (deadline, began) = (monotonic() + self.allowance(size), uptime());
         let mut conflicts = 0;
         loop {
             let conditional = !self.plain_puts.load(Ordering::Relaxed);
@@ -150,12 +153,12 @@ impl S3Store {
             );
             let failure = match self.within(deadline, request.send()).await? {
                 Ok(_) => {
-                    return Ok(Put { created: true, receipt: date.read()? });
+                    return Ok(Put::at(true, date.read()?));
                 }
                 Err(e) => Failure::from(&e),
             };
             if conditional && failure.status == 412 {
-                return Ok(Put { created: false, receipt: date.read()? });
+                return Ok(Put::found(date.read()?, uptime().saturating_sub(began)));
             }
             if conditional && failure.refuses_condition() {
                 tracing::info!(reason = failure.text, "the server knows no conditional writes");

@@ -52,6 +52,13 @@ pub enum State {
 pub struct IdPrefix(String);
 
 impl IdPrefix {
+    /// Reads digits; none if they are none, or too many.
+    fn read(digits: &str) -> Option<IdPrefix> {
+        let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let fits = hex && (1..=2 * SnapshotId::BYTES).contains(&digits.len());
+        fits.then(|| IdPrefix(digits.to_ascii_lowercase()))
+    }
+
     /// Whether the id begins with these digits.
     #[must_use]
     pub fn matches(&self, id: &SnapshotId) -> bool {
@@ -62,6 +69,16 @@ impl IdPrefix {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// So that the command line's parser can read one: the digits, or `id:` and the digits.
+impl std::str::FromStr for IdPrefix {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<IdPrefix, SelectorError> {
+        IdPrefix::read(text.strip_prefix("id:").unwrap_or(text))
+            .ok_or_else(|| SelectorError::NotAnId { text: format!("id:{}", shown(text)) })
     }
 }
 
@@ -179,12 +196,8 @@ impl State {
             if digits.contains('@') {
                 return Err(SelectorError::TimeNotHere { text: quoted(), state: "id:" });
             }
-            let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
-            return if hex && (1..=2 * SnapshotId::BYTES).contains(&digits.len()) {
-                Ok(State::Id(IdPrefix(digits.to_ascii_lowercase())))
-            } else {
-                Err(SelectorError::NotAnId { text: quoted() })
-            };
+            let prefix = IdPrefix::read(digits);
+            return prefix.map(State::Id).ok_or(SelectorError::NotAnId { text: quoted() });
         }
         let (name, time) = match head.split_once('@') {
             Some((name, time)) => (name, Some(time)),

@@ -247,9 +247,11 @@ impl TestLibrary {
                 counts: Counts::default(),
                 links,
                 program: "test".into(),
+                expires: None,
             },
             refs,
             receipt: taken,
+            late: false,
             writer: WriterId([7; 32]),
         });
         snapshots.push(Arc::clone(&info));

@@ -15,12 +15,12 @@ fn init_says_what_to_keep_safe_and_what_comes_next() {
     ran.shows("Keep safe")
         .shows("passphrase")
         .shows("key export")
-        .shows("format version 0")
+        .shows("format version 1: every later asof reads it")
         .shows("backup");
     bench.asof(["init"]).exits(1).tells("already");
     let other = ["-r", "other", "init", "--unencrypted", "--kdf-cost", "least", "--json"];
     let report = bench.asof(other).exits(0).json();
-    assert_eq!((&report["encrypted"], &report["format_version"]), (&false.into(), &0.into()));
+    assert_eq!((&report["encrypted"], &report["format_version"]), (&false.into(), &1.into()));
     // Reading needs no passphrase then.
     let mut read = bench.command();
     read.env_remove("ASOF_PASSWORD").args(["-r", "other", "snapshots"]);
@@ -34,6 +34,21 @@ fn an_empty_passphrase_is_refused_and_nothing_is_left_behind() {
     let file = ["--password-file".as_ref(), empty.as_os_str(), "init".as_ref()];
     bench.asof(file).exits(2).tells("empty passphrase");
     assert!(!bench.path("repo").exists());
+}
+
+/// The two times are part of the repository, and what cannot work makes none.
+#[test]
+fn the_grace_period_and_the_skew_are_chosen_at_init() {
+    let bench = Bench::new();
+    let init = |args: &[&str]| bench.asof([&["init", "--kdf-cost", "least"], args].concat());
+    init(&["--grace", "1h"]).exits(2).tells("--skew 450s or less, or --grace 8h or more");
+    init(&["--skew", "0s"]).exits(2).tells("at least 1s");
+    assert!(!bench.path("repo").exists());
+    let report = init(&["--grace", "1h", "--skew", "450s", "--json"]).exits(0).json();
+    assert_eq!((&report["grace_seconds"], &report["skew_seconds"]), (&3600.into(), &450.into()));
+    let config = std::fs::read_to_string(bench.path("repo/asof.json")).unwrap();
+    assert!(config.contains("\"grace_seconds\": 3600") && config.contains("\"skew_seconds\": 450"));
+    bench.backup().exits(0);
 }
 
 #[test]

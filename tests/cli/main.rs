@@ -1,12 +1,16 @@
 //! The program itself: what it prints, as text and as JSON, and how it ends.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod backup;
 mod bench;
 mod bucket;
+mod check;
+mod durable;
 
+mod forget;
 mod keys;
 mod look;
 mod mount;
 mod refusals;
+mod upgrade;

@@ -54,7 +54,7 @@ fn a_wrong_command_line_ends_with_2() {
 fn a_format_of_the_future_is_refused_untouched() {
     let bench = Bench::with_snapshot();
     let text = std::fs::read_to_string(bench.path("repo/asof.json")).unwrap();
-    let later = text.replace("\"asof\": 0", "\"asof\": 7");
+    let later = text.replace("\"asof\": 1", "\"asof\": 7");
     assert_ne!(text, later);
     bench.write("repo/asof.json", later.as_bytes());
     let before = bench.store();
@@ -101,7 +101,7 @@ fn completions_manual_pages_and_help_exist() {
     }
     bench.asof(["--help"]).exits(0).shows("Exit codes").shows("Selectors");
     bench.asof(["backup", "--help"]).exits(0).shows("pg_dumpall");
-    bench.asof(["version"]).exits(0).shows("repository format 0");
+    bench.asof(["version"]).exits(0).shows("repository format 1");
 }
 
 /// A new repository where this machine knew another is not taken for a forgery.

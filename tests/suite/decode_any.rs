@@ -8,27 +8,31 @@ use std::cell::Cell;
 use asof::base::{
     ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, UnixTime, WriterId,
 };
-use asof::codec::compress::{Codec, Compressor, unpack};
-use asof::codec::envelope::{Envelope, SecretKey};
-use asof::codec::hash::{ChunkKind, sha256};
+use asof::codec::compress::{Codec, Compressor, unpack, unpack_prefix};
+use asof::codec::envelope::{Envelope, PublicKey, SecretKey};
+use asof::codec::hash::{ChunkKind, IdKey, sha256};
 use asof::codec::passphrase::Cost;
 use asof::codec::seal::SealKey;
 use asof::codec::sign::SigningKey;
 use asof::format::certificate::Certificate;
+use asof::format::checkpoint::{Merged, MergedRun, Places};
 use asof::format::config::{Config, Parameters};
 use asof::format::extents::{Content, Extent, ExtentChild};
 use asof::format::fact::{
-    ChainHead, Checkpoint, Counts, Fact, Forget, Grace, Links, Packs, Pin, Revoke, Snapshot,
+    Checkpoint, Counts, Fact, Forget, Grace, Links, Packs, Pin, Revoke, Snapshot,
 };
 use asof::format::item::Item;
 use asof::format::keyfile::{KeyFile, Secrets};
 use asof::format::names;
 use asof::format::node::{
-    Child, Entry, FileKind, Leaf, LinkGroup, LinkId, Merged, Node, Owner, Statement, Subtree, Xattr,
+    Child, Entry, FileKind, Leaf, LinkGroup, LinkId, Node, Owner, Statement, Subtree, Xattr,
 };
 use asof::format::pack::{self, Directory, Frame, PackFact};
 use asof::format::record::{Body, Header, Record};
 use asof::format::writerfile::WriterFile;
+use asof::repo::packer::{
+    BuiltPack, PackBuilder, PackedFrame, open_frame, open_pack, verify_chunks,
+};
 use proptest::prelude::*;
 
 /// Counts the bytes that this thread has and the most that it ever had.
@@ -75,7 +79,7 @@ type Decoder = (&'static str, fn(&[u8]));
 
 /// Puts bytes into every decoder and watches the memory that they take.
 fn decode_all(bytes: &[u8]) {
-    let decoders: [Decoder; 20] = [
+    let decoders: [Decoder; 26] = [
         ("asof.json", |b| drop(Config::decode(b))),
         ("key file", |b| drop(KeyFile::parse(b))),
         ("key file by name", |b| drop(KeyFile::decode(KeyId(sha256(b)), b))),
@@ -89,6 +93,9 @@ fn decode_all(bytes: &[u8]) {
         ("item", |b| drop(Item::decode("fact", b))),
         ("node", |b| {
             if let Ok((refs, node)) = Node::decode(b) {
+                if let Node::Statement(statement) = &node {
+                    drop(statement.verify(HERE));
+                }
                 // What decodes can be encoded, and is then the same.
                 assert_eq!(Node::decode(&node.encode(&refs)), Ok((refs, node)));
             }
@@ -102,6 +109,7 @@ fn decode_all(bytes: &[u8]) {
         }),
         ("record", |b| drop(Record::decode(RecordId(sha256(b)), b, HERE))),
         ("body", |b| drop(Body::decode(b))),
+        ("beginning of a body", |b| drop(Body::certificate_of(b))),
         ("envelope", |b| {
             if let Ok(envelope) = minicbor::decode::<Envelope>(b) {
                 assert!(envelope.open(&SecretKey::from_bytes([3; 32]), b"", b"").is_err());
@@ -109,6 +117,26 @@ fn decode_all(bytes: &[u8]) {
         }),
         ("raw frame", |b| drop(unpack(Codec::Raw, b, 1000))),
         ("zstd frame", |b| drop(unpack(Codec::Zstd, b, 1000))),
+        ("beginning of what is raw", |b| drop(unpack_prefix(Codec::Raw, b, 1000))),
+        ("beginning of what is packed", |b| drop(unpack_prefix(Codec::Zstd, b, 1000))),
+        ("pack by its envelope", |b| {
+            let reader = SecretKey::from_bytes([3; 32]);
+            drop(open_pack(PackId(sha256(b)), b, HERE, Some(&reader), None));
+        }),
+        ("pack by a key", |b| {
+            let key = SealKey::from_bytes([6; 32]);
+            drop(open_pack(PackId(sha256(b)), b, HERE, None, Some(&key)));
+        }),
+        // What the cache on disk keeps is this as well.
+        ("sealed frame", |b| {
+            let sealer = SealKey::from_bytes([6; 32]).sealer();
+            for codec in [Codec::Raw, Codec::Zstd] {
+                let frame = Frame { codec, plain_len: 1000, ..directory().frames[0] };
+                let id = PackId([5; 32]);
+                assert!(open_frame(id, ChunkKind::Data, Some(&sealer), 0, &frame, b).is_err());
+                drop(open_frame(id, ChunkKind::Data, None, 0, &frame, b));
+            }
+        }),
         ("time", |b| {
             if let Ok(at) = minicbor::decode::<UnixTime>(b) {
                 let second = std::time::Duration::from_millis(1500);
@@ -177,6 +205,21 @@ fn directory() -> Directory {
     }
 }
 
+/// A pack of two frames, sealed or not.
+fn pack(recipient: Option<PublicKey>) -> BuiltPack {
+    let mut builder = PackBuilder::new(ChunkKind::Node, HERE, recipient.as_ref(), 0).unwrap();
+    for n in 0..2 {
+        let (codec, packed) = Compressor::new(3).pack(&[n; 1000]);
+        let id = ids().chunk_id(ChunkKind::Node, &sha256(&[n; 1000]));
+        builder.add(PackedFrame { codec, packed, plain_len: 1000, chunks: vec![(id, 1000)] });
+    }
+    builder.finish()
+}
+
+fn ids() -> IdKey {
+    IdKey::secret(&[4; 32])
+}
+
 /// One of everything, well formed.
 fn good() -> Vec<Vec<u8>> {
     let refs = [ChunkId([1; 32]), ChunkId([2; 32])];
@@ -230,6 +273,7 @@ fn good() -> Vec<Vec<u8>> {
         counts: Counts::default(),
         links: Links::Inline(vec![group]),
         program: "p".into(),
+        expires: Some(at),
     };
     let facts = [
         Fact::Pack(Box::new(pack_fact.clone())),
@@ -242,14 +286,11 @@ fn good() -> Vec<Vec<u8>> {
         Fact::Pin(Pin::Snapshot(SnapshotId([1; 16]))),
         Fact::Forget(Forget { snapshots: vec![SnapshotId([1; 16])], reason: Some("r".into()) }),
         Fact::Condemn(Packs { packs: vec![PackId([1; 32])] }),
+        Fact::Deleted(Packs { packs: vec![PackId([1; 32])] }),
         Fact::Checkpoint(Checkpoint {
-            heads: vec![ChainHead {
-                writer: writer().id(),
-                chain: ChainId([1; 16]),
-                number: 1,
-                record: RecordId([1; 32]),
-            }],
+            complete_after: at,
             records: vec![RecordId([1; 32])],
+            places: vec![(ChunkId([1; 32]), 1)],
         }),
         Fact::Revoke(Revoke { writer: writer().id(), from: at }),
         Fact::Grace(Grace { seconds: 1 }),
@@ -277,18 +318,28 @@ fn good() -> Vec<Vec<u8>> {
         Node::ExtentTree(vec![ExtentChild { length: 5, node: 0 }]),
         Node::Links(vec![group]),
         Node::Statement(Statement::issue(&writer(), HERE, Some(vec![1]), b"fact")),
-        Node::Merged(vec![Merged {
-            writer: WriterId([1; 32]),
-            record: RecordId([2; 32]),
-            receipt: at,
-            certificate: None,
-            fact: vec![1].into(),
-        }]),
+        Node::Merged(MergedRun {
+            of: ChainId([2; 16]),
+            records: vec![Merged {
+                writer: WriterId([1; 32]),
+                record: RecordId([2; 32]),
+                receipt: at,
+                certificate: Some(vec![1].into()),
+                chain: ChainId([1; 16]),
+                number: 1,
+                late: true,
+                previous: Some(RecordId([3; 32])),
+                facts: vec![(0, vec![1].into())],
+                part: Some((0, 2)),
+            }],
+        }),
+        Node::Places(Places::new(ChainId([2; 16]), &[(ChunkId([1; 32]), (PackId([2; 32]), 3, 4))])),
     ];
     let body = Body {
         claimed: at,
         certificate: Some(certificate.issue(&owner()).into()),
         facts: facts.iter().map(|fact| fact.encode(&refs).into()).collect(),
+        deadline: None,
     };
     let header = Header {
         repository: HERE,
@@ -320,6 +371,8 @@ fn good() -> Vec<Vec<u8>> {
         minicbor::to_vec(at).unwrap(),
         Compressor::new(3).pack(&[0; 1000]).1,
         names::pack(PackId([5; 32])).into_bytes(),
+        pack(None).bytes.to_vec(),
+        pack(key.public().ok()).bytes.to_vec(),
     ];
     all.extend(facts.iter().map(|fact| fact.encode(&refs)));
     all.extend(nodes.iter().map(|node| node.encode(&refs)));
@@ -398,4 +451,50 @@ fn rows_of_the_smallest_values_do_not_explode() {
     ] {
         decode_all(&bytes);
     }
+}
+
+fn peak_of(work: impl FnOnce()) -> usize {
+    let before = NOW.get();
+    PEAK.set(before);
+    work();
+    PEAK.get().saturating_sub(before)
+}
+
+/// What unpacks to more or less than is said takes no more memory than was said.
+#[test]
+fn false_lengths_take_no_more_memory_than_they_say() {
+    let plain = vec![0; 64 << 20];
+    let bomb = zstd::bulk::compress(&plain, 3).unwrap();
+    assert!(bomb.len() < 10_000);
+    for length in [0, 1, 1000, plain.len() - 1, plain.len(), plain.len() + 1] {
+        let peak = peak_of(|| {
+            assert_eq!(unpack(Codec::Zstd, &bomb, length).is_ok(), length == plain.len());
+        });
+        assert!(peak <= length + ALWAYS_MAX, "{length}: {peak}");
+        let peak = peak_of(|| drop(unpack(Codec::Raw, &bomb, length)));
+        assert!(peak <= bomb.len() + ALWAYS_MAX, "{length}: {peak}");
+    }
+    let peak = peak_of(|| assert_eq!(unpack_prefix(Codec::Zstd, &bomb, 1000).unwrap().len(), 1000));
+    assert!(peak <= 1000 + 2 * ALWAYS_MAX, "{peak}");
+}
+
+/// A directory may claim frames of 64 MiB that have a few bytes: of such, one is in
+/// memory at a time, and the first that is not what it says is the last.
+#[test]
+fn a_pack_that_claims_much_takes_a_frame_of_memory() {
+    let good = pack(None);
+    let mut fact = good.fact.clone();
+    for (number, frame) in fact.directory.frames.iter_mut().enumerate() {
+        frame.plain_len = pack::FRAME_BYTES_MAX as u32;
+        frame.start = number as u64 * pack::FRAME_BYTES_MAX as u64;
+    }
+    for (_, length) in &mut fact.directory.chunks {
+        *length = pack::FRAME_BYTES_MAX as u32;
+    }
+    let peak = peak_of(|| {
+        assert!(verify_chunks(&fact, &good.bytes, &ids(), |_| Ok(())).is_err());
+    });
+    assert!(peak <= pack::FRAME_BYTES_MAX + ALWAYS_MAX, "{peak}");
+    // Whole, it is what it says.
+    verify_chunks(&good.fact, &good.bytes, &ids(), |id| panic!("{id}")).unwrap();
 }

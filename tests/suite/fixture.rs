@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use asof::base::{Clock, Progress, Stop};
+use asof::base::{Clock, Progress, Stop, UnixTime};
 use asof::codec::passphrase::Cost;
 use asof::format::config::Parameters;
 use asof::ops::backup::{BackupOptions, BackupReport, backup};
@@ -16,6 +16,9 @@ use asof::repo::{self, InitOptions, Library, LocalOptions, Repository, Shelf};
 use asof::store::Store;
 use asof::view::{Selector, Zone};
 
+/// A deadline that every record meets.
+pub const FAR: Option<UnixTime> = Some(UnixTime::new(253_402_300_799, 0));
+
 pub const PASSPHRASE: &[u8] = b"correct horse";
 
 /// A repository in some store, used from one machine.
@@ -26,9 +29,14 @@ pub struct TestRepo {
 
 /// Makes a repository.
 pub fn create(store: Arc<dyn Store>, encrypted: bool) -> TestRepo {
+    create_with(store, encrypted, &Parameters::default())
+}
+
+/// Makes a repository with parameters of its own.
+pub fn create_with(store: Arc<dyn Store>, encrypted: bool, parameters: &Parameters) -> TestRepo {
     let options = InitOptions {
         encrypted,
-        parameters: Parameters::default(),
+        parameters: parameters.clone(),
         cost: Cost::LEAST,
         label: "test".into(),
     };
@@ -69,8 +77,11 @@ impl TestRepo {
     }
 
     pub fn library(&self) -> Arc<dyn Library> {
-        let shelf = Shelf::open(&self.open(), &self.local(), ReaderOptions::default()).unwrap();
-        Arc::new(shelf)
+        self.library_of(&self.open())
+    }
+
+    pub fn library_of(&self, open: &Arc<Repository>) -> Arc<dyn Library> {
+        Arc::new(Shelf::open(open, &self.local(), ReaderOptions::default()).unwrap())
     }
 
     pub fn try_restore(
@@ -78,14 +89,35 @@ impl TestRepo {
         selector: &str,
         options: &RestoreOptions,
     ) -> (RestoreReport, Vec<String>) {
-        let library = self.library();
+        let passphrase = PASSPHRASE.to_vec().into();
+        self.try_restore_with(Credential::Passphrase(passphrase), selector, options)
+    }
+
+    pub fn try_restore_with(
+        &self,
+        credential: Credential,
+        selector: &str,
+        options: &RestoreOptions,
+    ) -> (RestoreReport, Vec<String>) {
+        self.attempt_restore(credential, selector, options).unwrap()
+    }
+
+    pub fn attempt_restore(
+        &self,
+        credential: Credential,
+        selector: &str,
+        options: &RestoreOptions,
+    ) -> asof::ops::Result<(RestoreReport, Vec<String>)> {
+        let open = self.open_with(credential)?;
+        open.sync(false)?;
+        let library = self.library_of(&open);
         let selector = Selector::parse(selector.as_ref()).unwrap();
         let now = Clock::system().now();
-        let selected = select(library.as_ref(), &selector, &Zone::utc(), now).unwrap();
+        let selected = select(library.as_ref(), &selector, &Zone::utc(), now)?;
         let (progress, problems) = recording();
-        let report = restore(&library, &selected, options, &progress, &Stop::new()).unwrap();
+        let report = restore(&library, &selected, options, &progress, &Stop::new())?;
         let problems = problems.lock().unwrap().clone();
-        (report, problems)
+        Ok((report, problems))
     }
 
     pub fn restore(&self, selector: &str, target: &Path) -> RestoreReport {

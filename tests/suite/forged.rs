@@ -19,7 +19,7 @@ use asof::repo::packer::open_pack;
 use asof::repo::{Repository, keyring};
 use asof::store::{MemoryStore, Store};
 
-use crate::fixture::{TestRepo, backup_into, create, differences};
+use crate::fixture::{FAR, TestRepo, backup_into, create, differences};
 
 /// A file's content that does not compress.
 fn noise(seed: u32, hashes: u32) -> Vec<u8> {
@@ -107,7 +107,7 @@ fn a_false_claim_hides_nothing_and_gains_no_trust() {
         let invented = open.keys().ids.chunk_id(ChunkKind::Data, &sha256(&wanted));
         let facts = packs(&memory, &open).iter().flat_map(|pack| lies(pack, invented)).collect();
         let (_thief, thief) = machine_of(&memory, writer(&repo, "thief", false));
-        Chain::default().publish(&thief, facts).unwrap();
+        Chain::default().publish(&thief, facts, FAR).unwrap();
 
         let victim = TestRepo::from_elsewhere(Arc::new(memory.clone()));
         without(&memory, &truth, || drop(victim.open()));
@@ -115,7 +115,7 @@ fn a_false_claim_hides_nothing_and_gains_no_trust() {
         open.sync(true).unwrap();
         let place = open.index().chunk_places(&invented).unwrap();
         assert!(!place.is_empty(), "the lie was heard");
-        assert!(!open.index().has_chunk(&invented, 0).unwrap());
+        assert!(open.index().evidence(&invented, 0, false).unwrap().is_none());
         restores_to(&victim, "s", tree.path());
         let more = tempfile::tempdir().unwrap();
         fs::write(more.path().join("c"), &wanted).unwrap();
@@ -146,13 +146,13 @@ fn a_revocation_holds_whenever_it_is_learnt() {
 
     let early = TestRepo::from_elsewhere(Arc::new(memory.clone()));
     assert_eq!(early.library().snapshots().unwrap().len(), 2);
-    assert!(early.open().index().has_chunk(&chunk, 0).unwrap());
+    assert!(early.open().index().evidence(&chunk, 0, false).unwrap().is_some());
     let now = Clock::system().now();
     let revoke = |from| EncodedFact::of(&Fact::Revoke(Revoke { writer: id, from }));
     let later = now.plus(std::time::Duration::from_secs(3600));
-    Chain::default().publish(&repo.open(), vec![revoke(later)]).unwrap();
+    Chain::default().publish(&repo.open(), vec![revoke(later)], FAR).unwrap();
     assert_eq!(early.library().snapshots().unwrap().len(), 2, "it holds from later on");
-    Chain::default().publish(&repo.open(), vec![revoke(UnixTime::EPOCH)]).unwrap();
+    Chain::default().publish(&repo.open(), vec![revoke(UnixTime::EPOCH)], FAR).unwrap();
 
     let late = TestRepo::from_elsewhere(Arc::new(memory.clone()));
     without(&memory, &theirs, || drop(late.open()));
@@ -160,12 +160,12 @@ fn a_revocation_holds_whenever_it_is_learnt() {
         let open = machine.open();
         open.sync(true).unwrap();
         assert_eq!(open.snapshots().unwrap().len(), 1);
-        assert!(!open.index().has_chunk(&chunk, 0).unwrap());
+        assert!(open.index().evidence(&chunk, 0, false).unwrap().is_none());
     }
     // Nobody revokes the owner.
     let owner = repo.open().config().owner;
     let fact = Fact::Revoke(Revoke { writer: owner, from: UnixTime::EPOCH });
-    Chain::default().publish(&repo.open(), vec![EncodedFact::of(&fact)]).unwrap();
+    Chain::default().publish(&repo.open(), vec![EncodedFact::of(&fact)], FAR).unwrap();
     assert_eq!(early.library().snapshots().unwrap().len(), 1);
 }
 
@@ -176,7 +176,7 @@ fn a_body_is_unpacked_only_for_who_shows_a_certificate() {
     let repo = create(Arc::new(memory.clone()), false);
     let open = repo.open();
     let key = SigningKey::random();
-    let body = Body { claimed: UnixTime::EPOCH, certificate: None, facts: vec![] };
+    let body = Body { claimed: UnixTime::EPOCH, certificate: None, facts: vec![], deadline: None };
     let plain = [body.encode(), vec![0; 20 << 20]].concat();
     for codec in [0_u8, 1] {
         let packed =
@@ -211,7 +211,7 @@ fn a_record_that_is_gone_from_a_chain_is_reported() {
     let mut chain = Chain::default();
     let mut names = Vec::new();
     for _ in 0..3 {
-        chain.publish(&open, vec![]).unwrap();
+        chain.publish(&open, vec![], FAR).unwrap();
         let new = records(&memory).into_iter().find(|name| !names.contains(name));
         names.extend(new);
     }

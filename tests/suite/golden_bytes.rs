@@ -11,9 +11,10 @@ use asof::codec::envelope::{Envelope, SecretKey};
 use asof::codec::hash::{ChunkKind, IdKey, SplitKey, sha256};
 use asof::codec::sign::SigningKey;
 use asof::format::certificate::Certificate;
+use asof::format::checkpoint::{Merged, MergedRun, Places};
 use asof::format::config::{Config, Parameters};
 use asof::format::extents::{Content, Extent};
-use asof::format::fact::{Counts, Fact, Links, Pin, Snapshot};
+use asof::format::fact::{Checkpoint, Counts, Fact, Links, Pin, Snapshot};
 use asof::format::keyfile::KeyFile;
 use asof::format::node::{Entry, FileKind, Leaf, LinkGroup, LinkId, Node, Owner, Subtree, Xattr};
 use asof::format::pack::{self, Directory, Frame, PackFact};
@@ -151,6 +152,7 @@ fn snapshot() -> (Fact, Vec<ChunkId>) {
             count: 2,
         }]),
         program: "asof 0.1.0".into(),
+        expires: None,
     };
     (Fact::Snapshot(Box::new(snapshot)), vec![ChunkId([8; 32])])
 }
@@ -184,10 +186,48 @@ fn pack_fact() -> Fact {
     }))
 }
 
+fn merged() -> Node {
+    let pin = Fact::Pin(Pin::Snapshot(SnapshotId([7; 16]))).encode(&[]);
+    Node::Merged(MergedRun {
+        of: ChainId([6; 16]),
+        records: vec![Merged {
+            writer: owner().id(),
+            record: RecordId([7; 32]),
+            receipt: UnixTime::new(1_795_212_001, 0),
+            certificate: None,
+            chain: ChainId([6; 16]),
+            number: 0,
+            late: false,
+            previous: None,
+            facts: vec![(0, pin.into())],
+            part: None,
+        }],
+    })
+}
+
+fn places() -> Node {
+    let places = directory().places().collect::<Vec<_>>();
+    let rows = places.iter().map(|(id, start, length)| (*id, (PackId([5; 32]), *start, *length)));
+    Node::Places(Places::new(ChainId([6; 16]), &rows.collect::<Vec<_>>()))
+}
+
+fn checkpoint() -> (Fact, Vec<ChunkId>) {
+    let checkpoint = Checkpoint {
+        complete_after: UnixTime::new(1_795_211_000, 0),
+        records: vec![RecordId([7; 32])],
+        places: vec![(ChunkId([1; 32]), 1)],
+    };
+    (Fact::Checkpoint(checkpoint), vec![ChunkId([10; 32]), ChunkId([11; 32])])
+}
+
 fn record() -> (Record, Vec<u8>) {
     let pin = Fact::Pin(Pin::Snapshot(SnapshotId([7; 16]))).encode(&[]);
-    let body =
-        Body { claimed: at(), certificate: Some(certificate().into()), facts: vec![pin.into()] };
+    let body = Body {
+        claimed: at(),
+        certificate: Some(certificate().into()),
+        facts: vec![pin.into()],
+        deadline: Some(UnixTime::new(1_797_796_800, 0)),
+    };
     let plain = body.encode();
     let header = Header {
         repository: repository(),
@@ -226,6 +266,9 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         ("pack-directory", directory().encode()),
         ("pack-footer", pack::encode_footer(144).to_vec()),
         ("pack-fact", pack_fact().encode(&[])),
+        ("merged", merged().encode(&[])),
+        ("places", places().encode(&[])),
+        ("checkpoint", checkpoint().0.encode(&checkpoint().1)),
         ("leaf", node.encode(&node_refs)),
         ("snapshot", fact.encode(&fact_refs)),
         ("record-header", record.header_bytes.clone()),
@@ -257,6 +300,11 @@ fn the_code_reads_what_the_document_shows() {
     let (fact, refs) = snapshot();
     assert_eq!(Fact::decode(&fact.encode(&refs)), Ok((refs, fact)));
     assert_eq!(Fact::decode(&pack_fact().encode(&[])), Ok((Vec::new(), pack_fact())));
+    let (fact, refs) = checkpoint();
+    assert_eq!(Fact::decode(&fact.encode(&refs)), Ok((refs, fact)));
+    for node in [merged(), places()] {
+        assert_eq!(Node::decode(&node.encode(&[])), Ok((Vec::new(), node)));
+    }
     let (record, _) = record();
     let bytes = record.issue(&writer());
     assert_eq!(Record::decode(RecordId(sha256(&bytes)), &bytes, repository()), Ok(record));

@@ -6,14 +6,25 @@
 
 mod backup_restore;
 mod ceph;
+mod check;
 mod checkpoint;
+mod crash;
+mod damage;
 mod decode_any;
+mod disk;
 mod fixture;
 mod forged;
+mod forget;
+mod full_disk;
+mod gc;
+mod golden;
 mod golden_bytes;
+mod manifest;
 mod reader;
 mod safety;
 mod store_contract;
 mod store_faults;
 mod store_local;
 mod store_s3;
+mod upgrade;
+mod world;

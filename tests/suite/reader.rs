@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use crate::fixture::FAR;
 use asof::base::{Clock, Progress, Stop};
 use asof::codec::chunker::Sizes;
 use asof::codec::passphrase::Cost;
 use asof::format::config::Parameters;
 use asof::format::fact::{Fact, Forget};
 use asof::ops::backup::{BackupOptions, backup};
+use asof::repo::checkpoint::{CompactOptions, compact, drop_covered};
 use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::{InitOptions, LocalOptions, Repository, init, keyring};
@@ -25,7 +27,7 @@ use asof::store::local::LocalStore;
 const PASSWORD: &[u8] = b"correct horse";
 
 /// A Python that has the packages; `None` after saying so.
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let given = std::env::var_os("ASOF_TEST_PYTHON").map(PathBuf::from);
     let python = given.clone().unwrap_or_else(|| "python3".into());
     let script = "import cbor2, zstandard\n\
@@ -45,6 +47,18 @@ fn python() -> Option<PathBuf> {
     None
 }
 
+/// Runs the independent reader in a directory.
+pub fn read_asof(python: &Path, dir: &Path, args: &[&str], password: &[u8]) -> Output {
+    use std::os::unix::ffi::OsStrExt;
+    Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/read-asof"))
+        .args(args)
+        .env("ASOF_PASSWORD", std::ffi::OsStr::from_bytes(password))
+        .current_dir(dir)
+        .output()
+        .unwrap()
+}
+
 struct Fixture {
     dir: tempfile::TempDir,
     repo: Arc<Repository>,
@@ -57,7 +71,9 @@ impl Fixture {
             Arc::new(LocalStore::create(&dir.path().join("store")).unwrap()) as Arc<dyn Store>;
         // Small chunks and packs, so that files run over several of each.
         let chunks = Sizes { min: 1024, average: 4096, max: 16384 };
-        let parameters = Parameters { chunks, pack_bytes: 1 << 20, ..Parameters::default() };
+        // What was just published can be merged at once.
+        let parameters =
+            Parameters { chunks, pack_bytes: 1 << 20, skew_seconds: 0, ..Parameters::default() };
         let options =
             InitOptions { encrypted, parameters, cost: Cost::LEAST, label: "test".into() };
         let clock = Clock::system();
@@ -73,8 +89,13 @@ impl Fixture {
     }
 
     fn backup(&self, repo: &Arc<Repository>, tree: &Path) -> String {
-        let options =
-            BackupOptions { source: "tree".into(), host: "h".into(), ..BackupOptions::default() };
+        let options = BackupOptions {
+            source: "tree".into(),
+            host: "h".into(),
+            // A field that the reader does not know.
+            expires: Some(asof::base::UnixTime::new(4_000_000_000, 0)),
+            ..BackupOptions::default()
+        };
         let (progress, stop) = (Arc::new(Progress::default()), Stop::default());
         let report = backup(repo, &[tree.to_owned()], &options, &progress, &stop).unwrap();
         assert_eq!(report.counts.errors, 0, "{report:?}");
@@ -82,14 +103,7 @@ impl Fixture {
     }
 
     fn read(&self, python: &Path, args: &[&str], password: &[u8]) -> Output {
-        use std::os::unix::ffi::OsStrExt;
-        Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/read-asof"))
-            .args(args)
-            .env("ASOF_PASSWORD", std::ffi::OsStr::from_bytes(password))
-            .current_dir(self.dir.path())
-            .output()
-            .unwrap()
+        read_asof(python, self.dir.path(), args, password)
     }
 
     fn must_read(&self, python: &Path, args: &[&str]) -> String {
@@ -234,11 +248,38 @@ fn reads_back(encrypted: bool) {
     // What the writer's certificate does not allow is told and changes nothing.
     let forget = Forget { snapshots: vec![first.parse().unwrap()], reason: None };
     let facts = vec![EncodedFact::of(&Fact::Forget(forget))];
-    Chain::default().publish(&writer, facts).unwrap();
+    Chain::default().publish(&writer, facts, FAR).unwrap();
     let read = fixture.read(&python, &["list", "store"], PASSWORD);
     assert_eq!(read.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&read.stderr).contains("may not publish"));
     assert_eq!(String::from_utf8_lossy(&read.stdout), listed);
+
+    // Learnt from a checkpoint alone it is the same, and so is what was not allowed.
+    let (progress, stop) = (Progress::default(), Stop::default());
+    let compact = |records_min| {
+        let at = fixture.repo.sync(true).unwrap().at.unwrap();
+        let options = CompactOptions { records_min };
+        (compact(&fixture.repo, at, &options, &progress, &stop).unwrap(), at)
+    };
+    let (done, at) = compact(3);
+    assert!(done.published);
+    drop_covered(&fixture.repo, at, true, &progress, &stop).unwrap();
+    assert_eq!(files(&fixture.path("store/log")).len(), 1);
+    let read = fixture.read(&python, &["list", "store"], PASSWORD);
+    assert_eq!(String::from_utf8_lossy(&read.stdout), listed);
+    assert!(String::from_utf8_lossy(&read.stderr).contains("may not publish"));
+    assert_eq!(read.status.code(), Some(3));
+    let read = fixture.read(&python, &["extract", "store", "latest", "merged"], PASSWORD);
+    assert_eq!(read.status.code(), Some(3));
+    same(&changed, &describe(&fixture.path("merged")));
+    // A forgotten snapshot does not come back while what a checkpoint replaced is there.
+    let forget = Forget { snapshots: vec![first.parse().unwrap()], reason: None };
+    let facts = vec![EncodedFact::of(&Fact::Forget(forget))];
+    Chain::default().publish(&fixture.repo, facts, FAR).unwrap();
+    assert_eq!(compact(1).0.records, 1);
+    let read = fixture.read(&python, &["list", "store"], PASSWORD);
+    let left = String::from_utf8_lossy(&read.stdout);
+    assert_eq!(left.lines().collect::<Vec<_>>(), [listed.lines().last().unwrap()]);
 }
 
 /// Where a byte changed is named, and what is still extracted is true. A chunk may be in

@@ -32,6 +32,7 @@ const PROMISES: &[(&str, Promise)] = &[
     ("of many puts one creates", of_many_puts_one_creates),
     ("many threads read at once", many_threads_read_at_once),
     ("receipts are those of the listing", receipts_are_those_of_the_listing),
+    ("a listing says when it was", a_listing_says_when_it_was),
 ];
 
 fn keep_promises(make: impl Fn() -> Arc<dyn Store>) {
@@ -124,7 +125,7 @@ fn the_first_put_stays(store: &dyn Store) {
     let first = store.put_new("packs/aa/one", Bytes::from_static(b"first")).unwrap();
     let second = store.put_new("packs/aa/one", Bytes::from_static(b"second")).unwrap();
     assert!(first.created && !second.created);
-    assert!(second.receipt >= first.receipt);
+    assert!(second.latest >= first.receipt);
     assert_eq!(store.get("packs/aa/one", 100).unwrap(), "first");
 }
 
@@ -165,7 +166,8 @@ fn what_is_missing_is_not_found(store: &dyn Store) {
         assert!(!line.is_empty() && !line.contains('\n'), "{line:?}");
     }
     for prefix in ["keys/", "packs/bb", "packs/aa/one/", "packs/aa/onemore"] {
-        assert_eq!(store.list(prefix, None).unwrap(), asof::store::Page::default(), "{prefix}");
+        let page = store.list(prefix, None).unwrap();
+        assert!(page.objects.is_empty() && !page.more, "{prefix}");
     }
 }
 
@@ -346,6 +348,16 @@ fn receipts_are_those_of_the_listing(store: &dyn Store) {
     // A `Date` has whole seconds, and is said a moment after the object was written.
     let apart = put.receipt.since(listed.receipt).max(listed.receipt.since(put.receipt));
     assert!(apart.as_secs() < 10, "{} and {}", put.receipt, listed.receipt);
+}
+
+/// By the store's own time, which goes on between calls that follow each other.
+fn a_listing_says_when_it_was(store: &dyn Store) {
+    let before = store.put_new("log/one", Bytes::from_static(b"x")).unwrap();
+    let at = store.list("log/", None).unwrap().at.unwrap();
+    let missing = store.list("packs/", None).unwrap().at.unwrap();
+    let after = store.put_new("log/two", Bytes::from_static(b"x")).unwrap();
+    assert!(before.receipt <= at, "{} and then {at}", before.receipt);
+    assert!(at <= missing && missing <= after.receipt, "{at}, {missing}, {}", after.receipt);
 }
 
 /// All names, by as many pages as it takes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use asof::base::pause::uptime;
 use asof::base::{Clock, Kind, Stop, UnixTime};
 use asof::store::fault::{Action, Fault, Moment};
 use asof::store::{
@@ -32,6 +33,33 @@ fn a_retry_after_a_lost_reply_finds_its_own_object() {
     assert!(!store.put_new("packs/aa/two", body()).unwrap().created);
     assert_eq!(memory.len(), 2);
     assert_eq!(fault.made().len(), 4);
+}
+
+/// The object may be as old as the first attempt, whatever time the last one heard.
+#[test]
+fn the_receipt_of_an_own_lost_put_is_not_later_than_its_first_attempt() {
+    let answered = UnixTime::new(1_800_000_000, 0);
+    let memory = MemoryStore::with_clock(Clock::from_fn(move || answered));
+    let fault = FaultStore::new(Arc::new(memory));
+    let store = RetryStore::new(Arc::new(fault.clone()), eager(3), Stop::new());
+    let moments: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    for moment in [Moment::After, Moment::Before] {
+        let seen = Arc::clone(&moments);
+        let skip = u64::from(moment == Moment::Before);
+        let look = Action::Run(moment, Arc::new(move |_| seen.lock().unwrap().push(uptime())));
+        let (call, prefix) = (Some(Call::Put), "packs/".to_owned());
+        fault.add(Fault { call, prefix, skip, times: 1, action: look });
+    }
+    fault.lose_next_reply(Call::Put, "packs/");
+    let put = store.put_new("packs/aa/one", body()).unwrap();
+    let [first, second] = moments.lock().unwrap()[..] else { panic!("two attempts") };
+    let passed = second.saturating_sub(first);
+    assert!(!put.created && passed > Duration::ZERO);
+    assert!(answered.since(put.receipt) >= passed + Duration::from_secs(1), "{}", put.receipt);
+    assert_eq!(put.latest, answered);
+
+    let again = store.put_new("packs/aa/one", body()).unwrap();
+    assert_eq!((again.created, again.receipt), (false, answered), "without a retry it is known");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use asof::base::Kind;
 use asof::store::{LocalStore, Store};
 
+use crate::disk::Disk;
+
 fn files(path: &Path) -> usize {
     fs::read_dir(path).map_or(0, Iterator::count)
 }
@@ -129,32 +131,41 @@ fn a_directory_without_permission_denies() {
     assert_eq!(error.kind, Kind::Denied);
 }
 
-/// A small file system in memory; `None`, loudly, if this user may not mount one.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn mount(options: &str) -> Option<Disk> {
-        let dir = tempfile::tempdir().unwrap();
-        let mount = ["-t", "tmpfs", "-o", options, "none"];
-        let mounted = Command::new("mount").args(mount).arg(dir.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Disk(dir));
-        }
-        let loud = "*** cannot mount a tmpfs: FULL AND READ-ONLY DISKS WERE NOT TESTED ***\n";
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), loud.as_bytes());
-        None
+/// The directory is read once for many pages: what comes meanwhile may be missing, but
+/// then the page does not claim to be younger. Whoever begins anew sees everything.
+#[test]
+fn a_page_that_goes_on_says_when_its_names_were_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(dir.path()).unwrap();
+    store.put_new("log/0000", Bytes::from_static(b"x")).unwrap();
+    for n in 1..2500 {
+        fs::write(dir.path().join(format!("log/{n:04}")), "x").unwrap();
     }
+    let first = store.list("log/", None).unwrap();
+    let newer = store.put_new("log/1500-new", Bytes::from_static(b"x")).unwrap();
+    store.delete("log/1700").unwrap();
+    let second = store.list("log/", Some("log/0999")).unwrap();
+    assert!(second.at <= Some(newer.receipt) && second.at == first.at);
+    let keys: Vec<_> = second.objects.iter().map(|object| object.key.as_str()).collect();
+    assert_eq!((keys[0], keys[999], keys.len()), ("log/1000", "log/2000", 1000));
+    assert!(!keys.contains(&"log/1700") && !keys.contains(&"log/1500-new"));
+    let third = store.list("log/", Some("log/2000")).unwrap();
+    assert_eq!((third.objects.len(), third.more, third.at), (499, false, first.at));
 
-    fn remount(&self, options: &str) {
-        let mut mount = Command::new("mount");
-        assert!(mount.args(["-o", options]).arg(self.0.path()).status().unwrap().success());
+    for after in ["log/0999", "log/0998"] {
+        let anew = store.list("log/", Some(after)).unwrap();
+        assert!(anew.objects.iter().any(|object| object.key == "log/1500-new"), "{after}");
+        assert!(anew.at >= Some(newer.receipt));
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
+#[test]
+fn a_listing_makes_no_directory_to_learn_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("one"), "x").unwrap();
+    let page = LocalStore::open(dir.path()).unwrap().list("", None).unwrap();
+    assert_eq!((page.objects.len(), page.at), (1, None));
+    assert_eq!(files(dir.path()), 1);
 }
 
 #[test]
@@ -162,11 +173,11 @@ fn a_full_disk_is_full_and_keeps_what_it_has() {
     let Some(disk) = Disk::mount("size=256k") else {
         return;
     };
-    let store = LocalStore::open(disk.0.path()).unwrap();
+    let store = LocalStore::open(disk.path()).unwrap();
     store.put_new("packs/aa/one", Bytes::from(vec![1; 100_000])).unwrap();
     let error = store.put_new("packs/aa/two", Bytes::from(vec![2; 400_000])).unwrap_err();
     assert_eq!(error.kind, Kind::Full);
-    assert_eq!(files(&disk.0.path().join("tmp")), 0, "the unfinished object makes room again");
+    assert_eq!(files(&disk.path().join("tmp")), 0, "the unfinished object makes room again");
     assert_eq!(store.get("packs/aa/two", 1 << 20).unwrap_err().kind, Kind::NotFound);
     assert_eq!(store.get("packs/aa/one", 1 << 20).unwrap().len(), 100_000);
     assert!(store.put_new("packs/aa/three", Bytes::from(vec![3; 50_000])).unwrap().created);
@@ -177,12 +188,14 @@ fn a_read_only_disk_denies_writing_and_still_reads() {
     let Some(disk) = Disk::mount("size=256k") else {
         return;
     };
-    let store = LocalStore::open(disk.0.path()).unwrap();
+    let store = LocalStore::open(disk.path()).unwrap();
     store.put_new("packs/aa/one", Bytes::from_static(b"x")).unwrap();
     disk.remount("remount,ro");
-    let store = LocalStore::open(disk.0.path()).unwrap();
+    let store = LocalStore::open(disk.path()).unwrap();
     assert_eq!(store.put_new("log/two", Bytes::new()).unwrap_err().kind, Kind::Denied);
     assert_eq!(store.delete("packs/aa/one").unwrap_err().kind, Kind::Denied);
     assert_eq!(store.get("packs/aa/one", 1).unwrap(), "x");
+    let page = store.list("packs/", None).unwrap();
+    assert_eq!((page.objects.len(), page.at), (1, None), "the time cannot be learnt there");
     disk.remount("remount,rw");
 }

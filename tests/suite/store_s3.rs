@@ -227,7 +227,23 @@ fn an_existing_object_is_not_created_and_a_conflict_is_tried_again() {
     ]);
     let put = ceph::open(fake_options(server.port)).put_new("log/one", Bytes::new()).unwrap();
     assert!(!put.created);
-    assert_eq!(put.receipt, UnixTime::new(784_111_777, 0));
+    let answered = UnixTime::new(784_111_777, 0);
+    assert_eq!(put.latest, answered);
+    // The conflict may have been with this call's own object: 100 ms at least were waited.
+    let back = std::time::Duration::from_millis(1100);
+    assert!(put.receipt <= answered.minus(back), "{}", put.receipt);
+}
+
+/// The SDK sends the request again by itself, and the answer to that is all it tells.
+#[test]
+fn a_put_whose_reply_was_lost_does_not_get_a_later_receipt() {
+    let lost = "HTTP/1.1 200 OK\r\nConnection: close".to_owned();
+    let server = Fake::start([lost, error(412, "PreconditionFailed", "exists")]);
+    let put = ceph::open(fake_options(server.port)).put_new("log/one", Bytes::new()).unwrap();
+    assert_eq!((put.created, server.requests().len()), (false, 2));
+    let answered = UnixTime::new(784_111_777, 0);
+    assert!(put.receipt <= answered.minus(std::time::Duration::from_secs(1)));
+    assert_eq!(put.latest, answered);
 }
 
 /// Safety rests on receipts, so this machine's clock must not stand in for one.
@@ -298,6 +314,15 @@ fn a_listing_is_decoded_and_folders_are_no_objects() {
     assert_eq!(keys, ["b c+d", "e f"]);
     assert_eq!(page.objects[0].receipt, UnixTime::new(784_111_777, 250_000_000));
     assert!(server.requests()[1].line.contains("start-after=some%2Fprefix%2Fa%2F"));
+    assert_eq!(page.at, Some(UnixTime::new(784_111_777, 0)), "the Date of the reply");
+
+    let undated = listing(false, &["a"]).replace(DATE, "X: y");
+    let later = listing(true, &["a/"]).replace("08:49:37", "09:49:37");
+    let server = Fake::start([undated, later, listing(false, &["b"])]);
+    let store = ceph::open(fake_options(server.port));
+    assert_eq!(store.list("", None).unwrap().at, None);
+    let page = store.list("", None).unwrap();
+    assert_eq!(page.at, Some(UnixTime::new(784_115_377, 0)), "of the first of its replies");
 
     let server = Fake::start([listing(false, &["b", "a"])]);
     let error = ceph::open(fake_options(server.port)).list("", None).unwrap_err();

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::size;
+use super::{duration, size};
 
 /// What the help of this command says.
 pub(super) const BACKUP: &str = "Take a snapshot of directories, of standard input, or of what a command prints.
@@ -75,7 +76,13 @@ pub struct BackupArgs {
     #[arg(long, short = 'x', help_heading = LEAVE_OUT)]
     pub one_file_system: bool,
 
-    /// Make no snapshot if nothing changed
+    /// `asof forget` forgets the snapshot from this time on, whatever its rules say
+    #[arg(long, value_name = "TIME", conflicts_with = "expires_in")]
+    pub expires_at: Option<String>,
+    /// The same, so long after now, as 36h, 30d or 26w
+    #[arg(long, value_name = "DURATION", value_parser = duration())]
+    pub expires_in: Option<Duration>,
+    /// Make no snapshot if nothing changed; one that expires is always made
     #[arg(long)]
     pub skip_if_unchanged: bool,
     /// Go on although the source's paths are others than before

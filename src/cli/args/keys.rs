@@ -1,9 +1,11 @@
 //! `init` and `key`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::duration;
 use crate::codec::passphrase::Cost;
 
 /// What the help of this command says.
@@ -28,6 +30,20 @@ pub struct InitArgs {
     /// What the first key is called in `key list`
     #[arg(long, default_value = "first key")]
     pub label: String,
+    /// How long data that is no longer needed stays in the store [default: 30d]
+    ///
+    /// `gc` deletes data only when nothing has needed it for this long, so that backups may run
+    /// at the same time. A shorter time frees space sooner; a backup whose knowledge of the store
+    /// is older than this has to ask anew. It cannot be changed later.
+    #[arg(long, value_name = "DURATION", value_parser = duration(), hide_short_help = true)]
+    pub grace: Option<Duration>,
+    /// How far apart the clocks of the store's servers may be, and how late its lists [default: 1h]
+    ///
+    /// At least 1s, and at most an eighth of --grace. The clocks of the machines that back up do
+    /// not matter. `gc` may lose data in a store that is worse than this says. It cannot be
+    /// changed later.
+    #[arg(long, value_name = "DURATION", value_parser = duration(), hide_short_help = true)]
+    pub skew: Option<Duration>,
     /// How costly guessing the passphrase is made
     #[arg(long, value_enum, default_value = "default", hide = true)]
     pub kdf_cost: KdfCost,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::base::units::{show_duration, show_size};
-use crate::base::{check_source_name, default_source_name};
+use crate::base::{UnixTime, check_source_name, default_source_name};
 use crate::cli::args::BackupArgs;
 use crate::cli::config::SourceConfig;
 use crate::cli::context::Context;
@@ -19,6 +19,7 @@ use crate::ops::open::Opened;
 use crate::repo::writer::WriterOptions;
 use crate::source::path::as_path;
 use crate::source::{Roots, RuleOptions, read_list};
+use crate::view::TimeSpec;
 
 /// The only path that was given, if it has the form of a source's name: without `/`.
 pub fn bare_name(args: &BackupArgs) -> Option<String> {
@@ -59,11 +60,12 @@ pub fn backup(context: &Context, args: &BackupArgs, started: Instant) -> Result<
     let (what, default_name) = what_to_back_up(args, defined.as_ref(), &host)?;
     let source = name.or_else(|| args.source.clone()).unwrap_or(default_name);
     check_source_name(&source)?;
+    let expires = expires(context, args)?;
 
     let mut opened = open_repository(context, Need::Write)?;
     let mut skip = vec![context.local()?.cache_dir];
     skip.extend(opened.repo.store().local_path().map(Path::to_owned));
-    let options = options(args, defined, source, host, skip);
+    let options = BackupOptions { expires, ..options(args, defined, source, host, skip) };
     opened.repo.check_source(&options.source)?;
     let before = opened.problems.len();
     let watch = context.watch();
@@ -79,6 +81,21 @@ pub fn backup(context: &Context, args: &BackupArgs, started: Instant) -> Result<
     watch.finish();
     tell_problems(context, opened.problems.get(before..).unwrap_or_default());
     finish(context, &opened, &options, &report?, started)
+}
+
+/// From when on the snapshot is no longer wanted.
+fn expires(context: &Context, args: &BackupArgs) -> Result<Option<UnixTime>, Failure> {
+    let now = context.now();
+    let end = match (&args.expires_at, args.expires_in) {
+        (Some(text), _) => Some(TimeSpec::parse(text, &context.zone()?, now)?.instant),
+        (None, span) => span.map(|span| now.plus(span)),
+    };
+    match end {
+        Some(end) if end <= now => Err(Failure::usage(format!(
+            "a snapshot that expires at {end} would be forgotten at once: name a time to come"
+        ))),
+        end => Ok(end),
+    }
 }
 
 fn what_to_back_up(
@@ -147,6 +164,7 @@ fn options(
             exclude_larger_than: larger,
             one_file_system: defined.one_file_system || args.one_file_system,
         },
+        expires: None,
         skip,
         skip_if_unchanged: defined.skip_if_unchanged || args.skip_if_unchanged,
         change_roots: args.change_roots,

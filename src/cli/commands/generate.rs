@@ -8,7 +8,7 @@ use crate::cli::args::Cli;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, file};
 use crate::cli::show::Done;
-use crate::format::VERSION;
+use crate::format::FORMAT_VERSION;
 
 /// Writes a completion script.
 pub fn completions(context: &Context, shell: clap_complete::Shell) -> Result<Done, Failure> {
@@ -38,7 +38,7 @@ pub fn man(context: &Context, dir: Option<&Path>) -> Result<Done, Failure> {
 /// Shows versions.
 pub fn version(context: &Context) -> Result<Done, Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let message = format!("asof {version}, repository format {VERSION}");
+    let message = format!("asof {version}, repository format {FORMAT_VERSION}");
     context.out.line(&message)?;
-    Ok(Done::new(message).field("version", &version).field("format_version", &VERSION))
+    Ok(Done::new(message).field("version", &version).field("format_version", &FORMAT_VERSION))
 }

@@ -12,18 +12,20 @@ use crate::cli::failure::Failure;
 use crate::cli::open::{Need, reach_store};
 use crate::cli::secret::Purpose;
 use crate::cli::show::Done;
-use crate::format::VERSION;
+use crate::format::FORMAT_VERSION;
 use crate::format::config::Parameters;
 use crate::ops::keys::KeyRow;
 use crate::ops::open::describe;
+use crate::ops::parameters::parameters;
 use crate::repo::{self, InitOptions};
 use crate::store::Location;
 
 /// Makes a repository.
 pub fn init(context: &Context, args: &InitArgs) -> Result<Done, Failure> {
+    let parameters = parameters(args.grace, args.skew)?;
     let made = missing_directory(context)?;
     let reached = reach_store(context, Need::Owner, true)?;
-    let outcome = make(context, args, &reached);
+    let outcome = make(context, args, parameters, &reached);
     if outcome.is_err()
         && let Some(directory) = made
     {
@@ -44,6 +46,7 @@ fn missing_directory(context: &Context) -> Result<Option<PathBuf>, Failure> {
 fn make(
     context: &Context,
     args: &InitArgs,
+    parameters: Parameters,
     reached: &crate::ops::open::Reached,
 ) -> Result<Done, Failure> {
     let store = &reached.store;
@@ -59,7 +62,7 @@ fn make(
     let passphrase = context.places().passphrase(Purpose::New, &subject, &mut ask)?;
     let options = InitOptions {
         encrypted: !args.unencrypted,
-        parameters: Parameters::default(),
+        parameters,
         cost: args.kdf_cost.into(),
         label: args.label.clone(),
     };
@@ -75,7 +78,9 @@ fn make(
             "repository": config.repository,
             "location": place,
             "encrypted": config.encryption.is_some(),
-            "format_version": VERSION,
+            "format_version": FORMAT_VERSION,
+            "grace_seconds": config.parameters.grace_seconds,
+            "skew_seconds": config.parameters.skew_seconds,
             "key": KeyRow::of(&key),
         }),
     ))
@@ -106,7 +111,7 @@ Keep safe:
   - a paper copy of the key, in case the key files in the store are lost:
       {again} key export > asof-key.txt
 
-This is format version {VERSION}, which may still change: do not let it hold your only backup.
+This is format version {FORMAT_VERSION}: every later asof reads it.
 
 Next:
   {again} backup /etc

@@ -226,6 +226,9 @@ fn lines(of: &Description, entry: &Entry, zone: &Zone) -> Vec<(&'static str, Str
     lines.push(("snapshot", of.snapshot.to_string()));
     lines.push(("taken", exact(of.taken)));
     lines.push(("received", exact(of.receipt)));
+    if let Some(end) = of.expires {
+        lines.push(("expires", exact(end)));
+    }
     lines.push(("host", printable(of.host.as_bytes())));
     lines
 }

@@ -51,6 +51,9 @@ pub fn snapshots(context: &Context, args: &SnapshotsArgs) -> Result<Done, Failur
         if row.counts.errors > 0 {
             paths.push_str(&format!("  ({})", count(row.counts.errors, "error", "errors")));
         }
+        if let Some(end) = row.expires {
+            paths.push_str(&format!("  (expires {})", time(&zone, end)));
+        }
         table.row([
             row.id.short(),
             row.source.clone(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::error::{self, ConfigError};
+use super::retention::Retention;
 use super::values::Size;
 use crate::cli::env::Env;
 
@@ -33,6 +34,8 @@ pub struct Profile {
     /// How much of the line may be used.
     #[serde(default)]
     pub limits: Limits,
+    /// What `forget` keeps.
+    pub retention: Option<Retention>,
 }
 
 /// How to talk to a bucket. Credentials are never here: they come from the standard chain.
@@ -120,6 +123,7 @@ impl Profile {
                 upload: self.limits.upload.or(lower.limits.upload),
                 download: self.limits.download.or(lower.limits.download),
             },
+            retention: self.retention.or(lower.retention),
         }
     }
 }

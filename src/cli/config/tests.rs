@@ -37,6 +37,16 @@ skip_if_unchanged = true
 tags = ["daily"]
 host = "web1"
 profile = "disk"
+
+[retention]
+keep_within = "3d"
+keep_daily = 14
+keep_tag = "release"
+[retention.sources.web1-etc]
+keep_last = 3
+
+[profiles.disk.retention.sources.other]
+keep_yearly = 1
 "#;
 
 fn env() -> Env {
@@ -69,6 +79,12 @@ fn a_whole_file() {
     assert_eq!(source.exclude_if_present, [".nobackup", ".skip"]);
     assert_eq!(source.exclude_larger_than, Some(Size(1 << 30)));
     assert!(source.exclude_caches && source.one_file_system && source.skip_if_unchanged);
+    let retention = config.retention.as_ref().unwrap();
+    assert_eq!(retention.keep_within, Some(Span(std::time::Duration::from_secs(3 * 86_400))));
+    assert_eq!(retention.keep_daily.map(std::num::NonZero::get), Some(14));
+    assert_eq!(retention.keep_tag, ["release"]);
+    assert_eq!(retention.sources["web1-etc"].keep_last.map(std::num::NonZero::get), Some(3));
+    assert!(disk.retention.as_ref().unwrap().sources.contains_key("other"));
 }
 
 #[test]
@@ -156,6 +172,16 @@ fn errors_name_file_line_and_key_and_what_was_probably_meant() {
         ("[profiles.x]\nwriter_key = 'a$'", &["`$` without a name"]),
         ("[profiles.x]\nwriter_key = '~you/k'", &["begins with `~` and a name"]),
         ("[profiles.x]\nwriter_key = ''", &["is empty"]),
+        ("[retention]\nkeep_dayly = 1", &["line 2", "did you mean `keep_daily`?"]),
+        ("[retention]\nkeep_daily = 0", &["line 2", "`retention.keep_daily`", "nonzero"]),
+        ("[retention]\nkeep_within = '1y'", &["line 2", "`1y` is not a duration"]),
+        ("[retention]", &["`retention` keeps nothing"]),
+        ("[retention.sources.a]", &["`retention.sources.a` keeps nothing"]),
+        ("[retention.sources.'a/b']\nkeep_last = 1", &["cannot name a source"]),
+        (
+            "[profiles.x.retention.sources.a.sources.b]\nkeep_last = 1",
+            &["`profiles.x.retention.sources.a.sources` makes no sense"],
+        ),
     ] {
         let error = parse(text).unwrap_err();
         for part in parts {

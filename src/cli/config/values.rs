@@ -3,10 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
 
-use crate::base::units::{UnitError, parse_size, show_size};
+use crate::base::units::{UnitError, parse_duration, parse_size, show_size};
 
 /// A size in bytes, written as a number or as `"10G"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,17 @@ impl<'de> Deserialize<'de> for Size {
         }
 
         from.deserialize_any(Visit)
+    }
+}
+
+/// A span of time, written as `"30d"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(from)?;
+        parse_duration(&text).map(Span).map_err(D::Error::custom)
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn snapshot(source: &str) -> Snapshot {
         counts: Counts { files: 3, ..Counts::default() },
         links: Links::Inline(vec![]),
         program: "asof".into(),
+        expires: Some(UnixTime::new(9, 9)),
     }
 }
 
@@ -59,16 +60,11 @@ fn every() -> Vec<Fact> {
         Fact::Pin(Pin::Snapshot(SnapshotId([1; 16]))),
         Fact::Forget(Forget { snapshots: vec![SnapshotId([1; 16])], reason: None }),
         Fact::Condemn(packs.clone()),
-        Fact::Reprieve(packs.clone()),
         Fact::Deleted(packs),
         Fact::Checkpoint(Checkpoint {
-            heads: vec![ChainHead {
-                writer: WriterId([1; 32]),
-                chain: ChainId([1; 16]),
-                number: 7,
-                record: RecordId([3; 32]),
-            }],
+            complete_after: UnixTime::new(5, 0),
             records: vec![RecordId([3; 32])],
+            places: vec![(ChunkId([4; 32]), 0)],
         }),
         Fact::Revoke(Revoke { writer: WriterId([1; 32]), from: UnixTime::EPOCH }),
         Fact::Grace(Grace { seconds: 5 }),
@@ -94,7 +90,7 @@ fn a_stolen_writer_key_can_only_add_for_its_own_sources() {
         sources: Some(vec!["web".into()]),
         trusted: true,
         issued: UnixTime::EPOCH,
-        expires: None,
+        expires: Some(UnixTime::new(9, 9)),
     };
     let writer = Signer::Writer(certificate);
     for fact in every() {

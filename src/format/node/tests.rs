@@ -1,4 +1,6 @@
 use super::*;
+use crate::base::{ChainId, PackId, RecordId};
+use crate::format::checkpoint::Merged;
 
 fn file(name: &str, size: u64, content: Option<Content>) -> Entry {
     Entry {
@@ -69,13 +71,22 @@ fn every_kind_of_node_reads_back() {
             fact: vec![1].into(),
             signature: vec![2; 64].into(),
         }),
-        Node::Merged(vec![Merged {
-            writer: crate::base::WriterId([1; 32]),
-            record: crate::base::RecordId([2; 32]),
-            receipt: UnixTime::new(5, 6),
-            certificate: None,
-            fact: vec![1].into(),
-        }]),
+        Node::Merged(MergedRun {
+            of: ChainId([6; 16]),
+            records: vec![Merged {
+                writer: crate::base::WriterId([1; 32]),
+                record: RecordId([2; 32]),
+                receipt: UnixTime::new(5, 6),
+                certificate: None,
+                chain: ChainId([3; 16]),
+                number: 1,
+                late: true,
+                previous: Some(RecordId([4; 32])),
+                facts: vec![(2, vec![1].into())],
+                part: None,
+            }],
+        }),
+        Node::Places(Places::new(ChainId([6; 16]), &[(ChunkId([1; 32]), (PackId([2; 32]), 3, 4))])),
     ] {
         assert_eq!(Node::decode(&node.encode(&refs)), Ok((refs.to_vec(), node)));
     }

@@ -46,7 +46,7 @@ pub fn backup_stream(
     let before = Before::find(repo, options, &paths)?;
     let started = repo.clock().now();
     progress.enter("reading");
-    let writer = Writer::start(repo, options.writer, progress, stop)?;
+    let writer = Writer::start(repo, options.writer, None, progress, stop)?;
     let stored = store(repo, name, input, &writer, progress, stop);
     let tree = match stored {
         Ok(tree) => tree,

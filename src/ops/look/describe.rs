@@ -84,6 +84,8 @@ pub struct Description {
     pub taken: UnixTime,
     /// When the store received it.
     pub receipt: UnixTime,
+    /// From when on the snapshot is no longer wanted, if that was said.
+    pub expires: Option<UnixTime>,
     /// The machine that it was taken on.
     pub host: String,
 }
@@ -132,6 +134,7 @@ pub fn describe(library: &Arc<dyn Library>, selected: &Selected) -> Result<Descr
         snapshot: info.snapshot.id,
         taken: info.shown_from(),
         receipt: info.receipt,
+        expires: info.snapshot.expires,
         host: info.snapshot.host.clone(),
     })
 }

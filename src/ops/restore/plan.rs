@@ -121,13 +121,7 @@ impl<'a> Plan<'a> {
         });
         match outcome {
             Ok(_) => {}
-            Err(Error::Repo(
-                error @ (repo::Error::ChunkMissing { .. }
-                | repo::Error::ChunkCorrupt { .. }
-                | repo::Error::Tree { .. }
-                | repo::Error::Object { .. }
-                | repo::Error::Sealed { .. }),
-            )) => {
+            Err(Error::Repo(error)) if error.is_damage() => {
                 // The rest of the tree is not touched by the damage.
                 self.restore.problem(&dir.path, &error);
                 return Ok(());

@@ -61,6 +61,13 @@ impl PackInfo {
         range.end - range.start <= bytes_max && plain <= bytes_max
     }
 
+    /// Opens and unpacks a frame.
+    pub(super) fn open(&self, number: usize, sealed: &[u8]) -> Result<Vec<u8>> {
+        let frame = &self.directory.frames[number];
+        let at = u32::try_from(number).unwrap_or(u32::MAX);
+        open_frame(self.id, self.kind, self.sealer.as_ref(), at, frame, sealed)
+    }
+
     fn range(&self, frames: Range<usize>) -> Range<u64> {
         let all = &self.directory.frames;
         match (all.get(frames.start), frames.end.checked_sub(1).and_then(|last| all.get(last))) {
@@ -173,9 +180,11 @@ impl Frames {
         Ok(())
     }
 
-    /// Drops a frame whose content is not what a chunk's id says.
+    /// Drops a frame whose content is not what a chunk's id says, from memory and disk, so
+    /// that whoever tries again has it from the store.
     pub(super) fn drop_frame(&self, pack: &PackInfo, frame: usize) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
+        self.memory.remove(&key(pack, frame));
         if let Some(disk) = &self.disk {
             disk.remove(&pack.claim, key(pack, frame).1);
         }
@@ -244,9 +253,8 @@ impl Frames {
     }
 
     fn open(&self, pack: &PackInfo, number: usize, sealed: &[u8]) -> Result<Arc<PlainFrame>> {
-        let frame = &pack.directory.frames[number];
         let at = key(pack, number);
-        let bytes = open_frame(pack.id, pack.kind, pack.sealer.as_ref(), at.1, frame, sealed)?;
+        let bytes = pack.open(number, sealed)?;
         let weight = bytes.len() + 512;
         let plain = Arc::new(PlainFrame {
             bytes: bytes.into(),

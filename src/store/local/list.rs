@@ -4,89 +4,154 @@
 //! among its neighbours as its name with a `/`. Subdirectories that lie before
 //! the point where the listing goes on, or outside the prefix, are not opened.
 //!
-//! Memory is bounded: of each directory only the smallest names are kept, as many
-//! as the page can still take. A directory with more objects than fit into a page
-//! is therefore read once for each page (70 ms for 100,000 names), and in
-//! exchange a listing shows everything that was there when it was asked for.
+//! Memory is bounded: of each directory only the smallest names are kept, at most
+//! [`NAMES`]. Those that a page has no room for wait for the call that goes on after
+//! it, so that a directory is read once for many pages and not once for each
+//! (70 ms for 100,000 names). That call says the time at which they were read.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::time::{Duration, Instant};
 
+use super::LocalStore;
+use crate::base::UnixTime;
+use crate::base::pause::monotonic;
 use crate::store::key::TMP;
 use crate::store::{Listed, Page};
 
 /// How many objects a page holds.
 const PAGE: usize = 1000;
 
-/// The first page of objects below `root` that begin with `prefix` and come after `after`.
-pub(super) fn page(root: &Path, prefix: &str, after: Option<&str>) -> io::Result<Page> {
-    let mut lister = Lister { root, prefix, after: after.unwrap_or(""), page: Page::default() };
+/// How many names of a directory are kept: some 6 MB.
+pub(super) const NAMES: usize = 1 << 16;
+
+/// How long they wait for the next page.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The first page of a store's objects that begin with `prefix` and come after `after`.
+pub(super) fn page(store: &LocalStore, prefix: &str, after: Option<&str>) -> io::Result<Page> {
+    let after = after.unwrap_or("");
+    // Before anything is read.
+    let rest = store.rest().take_if(|rest| rest.comes_after(prefix, after));
+    let (at, read) = match &rest {
+        Some(rest) => (rest.at, rest.read),
+        None => {
+            let read = monotonic();
+            let at = store.now().inspect_err(|e| tracing::debug!("the time is not known: {e}"));
+            (at.ok(), read)
+        }
+    };
+    let page = Page { at, ..Page::default() };
+    let mut lister = Lister { store, prefix, after, page, read, rest };
     // Everything with this prefix is in one directory: begin there.
     let directory = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
-    if directory.starts_with("tmp/") {
-        return Ok(lister.page);
+    if !directory.starts_with("tmp/") {
+        lister.walk(directory)?;
     }
-    lister.walk(directory)?;
     Ok(lister.page)
 }
 
+/// What a page had no room for, of the directory in which it ended.
+#[derive(Debug)]
+pub(super) struct Rest {
+    prefix: String,
+    after: String,
+    directory: String,
+    names: Names,
+    at: Option<UnixTime>,
+    read: Instant,
+}
+
+impl Rest {
+    fn comes_after(&self, prefix: &str, after: &str) -> bool {
+        self.prefix == prefix && self.after == after && self.read.elapsed() < PATIENCE
+    }
+}
+
+/// Names in a directory, sorted; those of directories end in `/`.
+#[derive(Debug)]
+struct Names {
+    sorted: VecDeque<String>,
+    /// Whether there may be others after them.
+    more: bool,
+}
+
 struct Lister<'a> {
-    root: &'a Path,
+    store: &'a LocalStore,
     prefix: &'a str,
     after: &'a str,
     page: Page,
+    /// When reading began, and what was read for an earlier page.
+    read: Instant,
+    rest: Option<Rest>,
 }
 
 impl Lister<'_> {
     /// Adds the objects below a directory (empty, or with a `/` at its end), in order.
     fn walk(&mut self, directory: &str) -> io::Result<()> {
-        let mut from = String::new();
+        let mut names = match self.rest.take_if(|rest| rest.directory == directory) {
+            Some(rest) => rest.names,
+            None => self.smallest(directory, "")?,
+        };
         loop {
-            let room = PAGE - self.page.objects.len() + 1;
-            let names = self.smallest(directory, &from, room)?;
-            let all = names.len() < room;
-            for name in &names {
+            let last = names.sorted.back().cloned();
+            while let Some(name) = names.sorted.front() {
                 if name.ends_with('/') {
                     self.walk(name)?;
-                } else {
-                    self.add(name)?;
+                } else if !self.add(name)? {
+                    self.page.more = true;
+                    self.keep(directory, names);
+                    return Ok(());
                 }
                 if self.page.more {
                     return Ok(());
                 }
+                names.sorted.pop_front();
             }
-            match names.into_iter().next_back() {
-                Some(last) if !all => from = last,
+            match last {
+                Some(last) if names.more => names = self.smallest(directory, &last)?,
                 _ => return Ok(()),
             }
         }
     }
 
-    fn add(&mut self, name: &str) -> io::Result<()> {
-        let metadata = match fs::metadata(self.root.join(name)) {
+    /// Adds an object, if it is still there; false if the page has no room for it.
+    fn add(&mut self, name: &str) -> io::Result<bool> {
+        let metadata = match fs::metadata(self.store.root.join(name)) {
             Ok(metadata) => metadata,
             // Deleted meanwhile.
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
             Err(e) => return Err(e),
         };
         if self.page.objects.len() == PAGE {
-            self.page.more = true;
-            return Ok(());
+            return Ok(false);
         }
         let receipt = super::receipt(&metadata);
         self.page.objects.push(Listed { key: name.to_owned(), size: metadata.len(), receipt });
-        Ok(())
+        Ok(true)
     }
 
-    /// The smallest names in a directory that are wanted and come after `from`, at most
-    /// `room`, sorted; those of directories end in `/`.
-    fn smallest(&self, directory: &str, from: &str, room: usize) -> io::Result<Vec<String>> {
-        let mut kept = BinaryHeap::with_capacity(room + 1);
-        let entries = match fs::read_dir(self.root.join(directory)) {
+    /// Keeps the names of the directory in which the page is full for the next.
+    fn keep(&self, directory: &str, names: Names) {
+        let after = self.page.objects.last().map(|object| object.key.clone()).unwrap_or_default();
+        *self.store.rest() = Some(Rest {
+            prefix: self.prefix.to_owned(),
+            after,
+            directory: directory.to_owned(),
+            names,
+            at: self.page.at,
+            read: self.read,
+        });
+    }
+
+    /// The smallest names in a directory that are wanted and come after `from`.
+    fn smallest(&self, directory: &str, from: &str) -> io::Result<Names> {
+        let mut kept = BinaryHeap::new();
+        let mut more = false;
+        let entries = match fs::read_dir(self.store.root.join(directory)) {
             Ok(entries) => entries,
-            Err(e) if super::is_absent(&e) => return Ok(Vec::new()),
+            Err(e) if super::is_absent(&e) => return Ok(Names { sorted: VecDeque::new(), more }),
             Err(e) => return Err(e),
         };
         for entry in entries {
@@ -106,12 +171,13 @@ impl Lister<'_> {
             let name = format!("{directory}{name}{slash}");
             if name.as_str() > from && self.wants(&name, is_directory) {
                 kept.push(name);
-                if kept.len() > room {
+                if kept.len() > self.store.names_max {
                     kept.pop();
+                    more = true;
                 }
             }
         }
-        Ok(kept.into_sorted_vec())
+        Ok(Names { sorted: kept.into_sorted_vec().into(), more })
     }
 
     fn wants(&self, name: &str, is_directory: bool) -> bool {
@@ -138,5 +204,32 @@ fn is_directory(entry: &fs::DirEntry) -> io::Result<Option<bool>> {
             tracing::warn!(path = %entry.path().display(), "neither a file nor a directory: left out");
             Ok(None)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_directory_of_more_names_than_are_kept_is_listed_in_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = LocalStore::create(dir.path()).unwrap();
+        store.names_max = 1100;
+        fs::create_dir(dir.path().join("log")).unwrap();
+        let all: Vec<String> = (0..3500).map(|n| format!("log/{n:04}")).collect();
+        for name in &all {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let page = store.list("log/", found.last().map(String::as_str)).unwrap();
+            found.extend(page.objects.into_iter().map(|object| object.key));
+            if !page.more {
+                break;
+            }
+        }
+        assert!(found == all, "{} of {}", found.len(), all.len());
     }
 }

@@ -5,10 +5,13 @@
 //! outside the prefix or without its size or time is damage. Names come
 //! percent-encoded, because others may have put objects there whose names XML
 //! cannot hold.
+//!
+//! The time of a page is the `Date` of its reply. It only bounds what may be missing,
+//! so a listing without one is still a listing.
 
 use aws_sdk_s3::types::{EncodingType, Object};
 
-use super::client::unix_time;
+use super::client::{Date, unix_time};
 use super::failure::Failure;
 use super::{Answer, S3Store};
 use crate::base::Kind;
@@ -19,20 +22,26 @@ impl S3Store {
     pub(super) async fn page(&self, prefix: &str, after: Option<&str>) -> Answer<Page> {
         let deadline = monotonic() + self.allowance(0);
         let mut after = after.filter(|after| *after >= prefix).map(|after| self.full(after));
+        let mut at = None;
         loop {
+            let date = Date::default();
             let request = self
                 .client
                 .list_objects_v2()
                 .bucket(&self.options.bucket)
                 .prefix(self.full(prefix))
                 .set_start_after(after.clone())
-                .encoding_type(EncodingType::Url);
+                .encoding_type(EncodingType::Url)
+                .customize()
+                .interceptor(date.clone());
             let answer = self.within(deadline, request.send()).await?;
             let answer = answer.map_err(|e| Failure::from(&e))?;
+            // The first of several: what came to its part since is not in this page.
+            let at = *at.get_or_insert_with(|| date.read().ok());
 
             let encoded = answer.encoding_type == Some(EncodingType::Url);
             let more = answer.is_truncated == Some(true);
-            let mut page = Page { objects: Vec::new(), more };
+            let mut page = Page { objects: Vec::new(), more, at };
             for object in answer.contents() {
                 let name = name_of(object, encoded)?;
                 if after.as_deref().is_some_and(|after| name.as_str() <= after) {

@@ -1,0 +1,76 @@
+//! Reading many objects whole, a few at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::base::Stop;
+use crate::repo;
+use crate::store::{self, Page, Store};
+
+/// How many objects are read at a time.
+const READERS: usize = 4;
+/// An object of more bytes is read while no other such is.
+const LARGE: u64 = 32 << 20;
+/// How many objects are read in one go, between which what was found is noted.
+pub(super) const BATCH: usize = 32;
+
+/// An object to be read.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) name: String,
+    /// Its size, as it is listed. Bytes.
+    pub(super) size: u64,
+    /// The most that an object of its kind may have. Bytes.
+    pub(super) most: u64,
+}
+
+/// Reads objects and hands each to `work`. What is not read any more when the wish to
+/// stop comes is not in the answer.
+pub(super) fn sweep<T: Send>(
+    store: &dyn Store,
+    jobs: &[Job],
+    stop: &Stop,
+    work: impl Fn(usize, &Job, store::Result<Bytes>) -> T + Sync,
+) -> repo::Result<Vec<(usize, T)>> {
+    let next = AtomicUsize::new(0);
+    let large = Mutex::new(());
+    let worker = || {
+        let mut mine = Vec::new();
+        while !stop.is_raised() {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(at) else { break };
+            let _turn =
+                (job.size > LARGE).then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
+            mine.push((at, work(at, job, store.get(&job.name, job.most))));
+        }
+        mine
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..READERS.min(jobs.len())).map(|_| scope.spawn(worker)).collect();
+        let mut all = Vec::new();
+        for worker in workers {
+            let mine = worker.join().map_err(|_| repo::Error::Worker("a reader".into()))?;
+            all.extend(mine);
+        }
+        Ok(all)
+    })
+}
+
+/// Hands every page of a listing to `each`.
+pub(super) fn each_page<E: From<store::Error>>(
+    store: &dyn Store,
+    prefix: &str,
+    mut each: impl FnMut(Page) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.list(prefix, after.as_deref())?;
+        after = page.objects.last().filter(|_| page.more).map(|last| last.key.clone());
+        each(page)?;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}

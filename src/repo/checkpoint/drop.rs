@@ -1,0 +1,185 @@
+//! Deleting the records that a checkpoint replaced.
+//!
+//! Whoever listed the log before the checkpoint was there may still be reading them, so
+//! they stay for the grace period. And before the first of them goes, all that the
+//! checkpoint carries is read once: what cannot be read replaces nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use super::carry::Failed;
+use super::compact::{InLog, each_record, packs_of};
+use super::nodes::Nodes;
+use super::{Known, before, distrust, fold, known};
+use crate::base::{Kind, Progress, RecordId, Stop, UnixTime};
+use crate::format::names::{self, Hour};
+use crate::format::node::Node;
+use crate::repo::grace::in_force;
+use crate::repo::log::describe;
+use crate::repo::{Error, Repository, Result};
+
+/// What can be deleted from the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Droppable {
+    /// The names of objects, in order.
+    pub names: Vec<String>,
+    /// How many bytes they have.
+    pub bytes: u64,
+}
+
+/// What was deleted from the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Dropped {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The objects in the log that checkpoints replaced long enough before `at`, which is the
+/// store's time of a listing; `exclusive`: however long. Costs a listing of the log.
+///
+/// # Errors
+///
+/// [`Error`] if the log cannot be listed or the index cannot be read.
+pub fn droppable(repo: &Repository, at: UnixTime, exclusive: bool) -> Result<Droppable> {
+    let log = log(repo)?;
+    let relied = relied_on(repo, at, exclusive, &log)?;
+    Ok(replaced(&log, &relied.into_iter().map(|(_, one)| one).collect::<Vec<_>>()))
+}
+
+/// Every record in the log, under each of its names.
+fn log(repo: &Repository) -> Result<Vec<(RecordId, InLog)>> {
+    let mut log = Vec::new();
+    each_record(repo, |id, object| log.push((id, object)))?;
+    Ok(log)
+}
+
+/// The checkpoints that replace records now, with their names.
+fn relied_on(
+    repo: &Repository,
+    at: UnixTime,
+    exclusive: bool,
+    log: &[(RecordId, InLog)],
+) -> Result<Vec<(String, Known)>> {
+    let skew = i64::try_from(repo.config().parameters.skew_seconds).unwrap_or(i64::MAX);
+    let wait = !exclusive && repo.rules().covered_records_wait;
+    let until =
+        if wait { before(at, in_force(repo, at.seconds)?.saturating_add(skew)) } else { i64::MAX };
+    let names: HashMap<RecordId, Hour> = log.iter().map(|(id, one)| (*id, one.hour)).collect();
+    let mut known = known(repo)?;
+    known.retain(|one| names.contains_key(&one.record) && !one.late && one.receipt <= until);
+    // One that another replaces vouches for nothing: it goes itself.
+    let covered = fold::covered_by(&known, until);
+    known.retain(|one| !covered.contains(&one.record));
+    let named = |one: Known| Some((names::record(*names.get(&one.record)?, one.record), one));
+    Ok(known.into_iter().filter_map(named).collect())
+}
+
+/// What these checkpoints replace.
+fn replaced(log: &[(RecordId, InLog)], relied: &[Known]) -> Droppable {
+    let covered: HashSet<RecordId> = fold::covered_by(relied, i64::MAX);
+    let mut found = Droppable::default();
+    for (id, object) in log.iter().filter(|(id, _)| covered.contains(id)) {
+        found.names.push(names::record(object.hour, *id));
+        found.bytes += object.size;
+    }
+    found
+}
+
+/// Deletes what [`droppable`] finds, oldest names first. Can be interrupted and repeated
+/// at any time. Costs a DELETE an object, and reads each checkpoint that replaces any.
+///
+/// A checkpoint that cannot be read is reported as a problem, and deletes nothing.
+///
+/// # Errors
+///
+/// [`Error::NotAllowed`] without the owner's key; [`Error`] if the store fails.
+pub fn drop_covered(
+    repo: &Repository,
+    at: UnixTime,
+    exclusive: bool,
+    progress: &Progress,
+    stop: &Stop,
+) -> Result<Dropped> {
+    repo.check_collectable()?;
+    let log = log(repo)?;
+    let mut sound = Vec::new();
+    for (name, one) in relied_on(repo, at, exclusive, &log)? {
+        if replaced(&log, std::slice::from_ref(&one)).names.is_empty() {
+            continue;
+        }
+        if is_sound(repo, &name, &one, progress, stop)? {
+            sound.push(one);
+        }
+    }
+    let mut dropped = Dropped::default();
+    let found = replaced(&log, &sound);
+    for name in &found.names {
+        if stop.is_raised() {
+            return Err(Error::Interrupted);
+        }
+        repo.store().delete(name)?;
+        dropped.objects += 1;
+    }
+    dropped.bytes = found.bytes;
+    Ok(dropped)
+}
+
+/// Reads all that the checkpoints carry which no other replaced. Those that cannot be
+/// read are reported as problems and replace nothing from now on, so that [`compact`]
+/// merges again what they stood for, as far as it is there. Returns how many they are.
+///
+/// [`compact`]: super::compact()
+///
+/// # Errors
+///
+/// [`Error`] if the store fails or the index cannot be written.
+pub fn verify(repo: &Repository, progress: &Progress, stop: &Stop) -> Result<u64> {
+    let log = log(repo)?;
+    let mut damaged = 0;
+    for (name, one) in relied_on(repo, UnixTime::EPOCH, true, &log)? {
+        damaged += u64::from(!is_sound(repo, &name, &one, progress, stop)?);
+    }
+    Ok(damaged)
+}
+
+/// Whether all that a checkpoint carries can be read. If not, that is reported, and it is
+/// trusted no more.
+fn is_sound(
+    repo: &Repository,
+    name: &str,
+    one: &Known,
+    progress: &Progress,
+    stop: &Stop,
+) -> Result<bool> {
+    match read_all(repo, name, one, stop) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Future) => {
+            let why = describe(&error);
+            distrust(repo, one, &why)?;
+            progress.problem(name, why);
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads all that a checkpoint carries.
+fn read_all(repo: &Repository, name: &str, one: &Known, stop: &Stop) -> Result<()> {
+    let packs = packs_of(repo, one.record, name).map_err(|failed| match failed {
+        Failed::Error(error) => error,
+        Failed::Without(_, why) => {
+            Error::object(name)(crate::format::FormatError::malformed("checkpoint", why))
+        }
+    })?;
+    let nodes = Nodes::new(repo, packs);
+    for id in one.checkpoint.merged(&one.refs) {
+        if stop.is_raised() {
+            return Err(Error::Interrupted);
+        }
+        if !matches!(nodes.read(id)?, Node::Merged(_)) {
+            return Err(Error::Tree { chunk: *id, why: "a checkpoint refers to another node" });
+        }
+    }
+    Ok(())
+}

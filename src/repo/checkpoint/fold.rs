@@ -1,0 +1,140 @@
+//! Folding a checkpoint: what it carries becomes rows as if the records had been read.
+
+use std::collections::HashSet;
+
+use super::nodes::Nodes;
+use crate::base::{Kind, RecordId};
+use crate::format::checkpoint::Merged;
+use crate::format::fact::{Fact, Signer};
+use crate::format::node::Node;
+use crate::format::record::Body;
+use crate::index::FoldedRecord;
+use crate::repo::log::{Folding, describe, fold_facts, signer_of};
+use crate::repo::{Error, Repository, Result};
+
+/// Folds what a checkpoint of the owner carries for other records, one node after the
+/// other, before its own record is folded.
+///
+/// Nothing is read if all the records are known that it was made of. If a node cannot be
+/// read, that is a problem of the checkpoint's record: the facts that could be read stand,
+/// it replaces no record, and it is tried again by the next sync.
+///
+/// # Errors
+///
+/// [`Error`] if the store cannot be reached or the index cannot be written.
+pub(in crate::repo) fn merge(
+    repo: &Repository,
+    id: RecordId,
+    body: &Body,
+    signer: &Signer,
+    folding: &mut Folding,
+) -> Result<()> {
+    if *signer != Signer::Owner || folding.record.checkpoints.is_empty() {
+        return Ok(());
+    }
+    let unread = !repo.index().unknown_records(&folding.record.covers)?.is_empty();
+    if !unread && !folding.record.covers.is_empty() && !repo.index().has_problem(&id)? {
+        return Ok(());
+    }
+    let mut packs = Vec::new();
+    let mut wanted = Vec::new();
+    for bytes in &body.facts {
+        match Fact::decode(bytes) {
+            Ok((_, Fact::Pack(pack))) => packs.push(*pack),
+            Ok((refs, Fact::Checkpoint(one))) => wanted.extend(one.merged(&refs).copied()),
+            _ => {}
+        }
+    }
+    let nodes = Nodes::new(repo, packs);
+    let mut whole = Whole::default();
+    let mut problem = None;
+    for node in wanted {
+        let records = match nodes.read(&node) {
+            Ok(Node::Merged(run)) => run.records,
+            Ok(_) => {
+                let why = "a checkpoint refers to another node";
+                problem = Some(describe(&Error::Tree { chunk: node, why }));
+                continue;
+            }
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Future) => {
+                problem = Some(describe(&error));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let mut folded = Vec::with_capacity(records.len());
+        for one in records {
+            let mut carried = fold_merged(repo, &one);
+            // Who vouches too late vouches for what may be gone.
+            carried.record.late |= folding.record.late;
+            carried.record.id = whole.meet(&one).then_some(one.record);
+            let why = carried.problems.into_iter();
+            folding.problems.extend(why.map(|why| format!("record {}: {why}", one.record)));
+            folded.push(carried.record);
+        }
+        repo.index().fold(&folded)?;
+    }
+    if let Some(problem) = problem {
+        let problem = format!("its checkpoint: {problem}");
+        folding.problems.push(problem.clone());
+        folding.record.problem = Some(problem);
+        folding.record.blocks = unread;
+        folding.record.covers.clear();
+    }
+    Ok(())
+}
+
+/// Takes a record apart that a checkpoint carries.
+fn fold_merged(repo: &Repository, one: &Merged) -> Folding {
+    let record = FoldedRecord {
+        carried: Some(one.record),
+        receipt: one.receipt.seconds,
+        writer: Some(one.writer),
+        chain: Some(one.chain),
+        number: one.number,
+        previous: one.previous,
+        late: one.late,
+        ..FoldedRecord::default()
+    };
+    let facts = one.facts.iter().map(|(place, bytes)| (*place, bytes.as_slice()));
+    match signer_of(repo, one.writer, one.certificate.as_deref()) {
+        Ok(signer) => fold_facts(repo, record, facts, &signer),
+        Err(error) => Folding { record, problems: vec![error.to_string()] },
+    }
+}
+
+/// Notices when all parts of a record have been met, one after the other.
+#[derive(Default)]
+struct Whole(Option<(RecordId, u32)>);
+
+impl Whole {
+    /// Whether that was the last of a record whose other parts were met as well.
+    fn meet(&mut self, one: &Merged) -> bool {
+        let Some((part, parts)) = one.part else {
+            self.0 = None;
+            return true;
+        };
+        let follows = part == 0 || self.0 == Some((one.record, part));
+        self.0 = follows.then_some((one.record, part + 1));
+        follows && part + 1 == parts
+    }
+}
+
+/// Whether a record may be missing because a checkpoint left it out: its chain ended so
+/// long ago that it is not carried on if nothing of it has anything left to say.
+///
+/// # Errors
+///
+/// [`Error::Index`] if the index cannot be read.
+pub(in crate::repo) fn is_left_out(repo: &Repository, id: &RecordId) -> Result<bool> {
+    let Some(record) = repo.index().record(id)? else { return Ok(false) };
+    let known = super::known(repo)?;
+    let mut timely = known.iter().filter(|one| !one.late);
+    Ok(timely.any(|one| record.receipt <= one.checkpoint.complete_after.seconds))
+}
+
+/// The records that checkpoints replace which were received in time, and by `until`.
+pub(super) fn covered_by(known: &[super::Known], until: i64) -> HashSet<RecordId> {
+    let timely = known.iter().filter(|one| !one.late && one.receipt <= until);
+    timely.flat_map(|one| one.checkpoint.records.iter().copied()).collect()
+}

@@ -1,0 +1,135 @@
+//! Each rule of safety is needed: without it the simulation finds a loss.
+//!
+//! What a rule forbids happens seldom by itself, so each has the kind of run in which it
+//! happens often. That the same runs lose nothing with the rule shows that it is the rule.
+//! (That pins are needed is shown by a backup of its own in the suite's `gc`: by chance it
+//! takes hundreds of runs.)
+
+use asof::repo::rules::Rules;
+
+use crate::run::{Bias, GRACE, Plan, Ran, run};
+use crate::seeds::{number, plan, told};
+
+/// A rule: its name, how it is switched off, and what runs show it.
+struct Rule {
+    name: &'static str,
+    /// The seed at which the search begins, since one of the next has found it before.
+    from: u64,
+    off: fn(&mut Rules),
+    runs: fn(Plan) -> Plan,
+}
+
+const RULES: [Rule; 8] = [
+    Rule { name: "evidence expires", from: 1, off: |r| r.evidence_expires = false, runs: unaware },
+    Rule { name: "late is noticed", from: 4, off: |r| r.late_is_noticed = false, runs: slow },
+    Rule {
+        name: "condemned is no evidence",
+        from: 1,
+        off: |r| r.condemned_is_no_evidence = false,
+        runs: slow,
+    },
+    Rule {
+        name: "young packs stay",
+        from: 56,
+        off: |r| r.young_packs_stay = false,
+        runs: very_slow,
+    },
+    Rule {
+        name: "young snapshots are roots",
+        from: 33,
+        off: |r| r.young_snapshots_are_roots = false,
+        runs: steady,
+    },
+    Rule { name: "deletion waits", from: 4, off: |r| r.deletion_waits = false, runs: slow },
+    Rule {
+        name: "deletion marks anew",
+        from: 7,
+        off: |r| r.deletion_marks_anew = false,
+        runs: slow,
+    },
+    Rule {
+        name: "only trusted copies count",
+        from: 1,
+        off: |r| r.only_trusted_copies_count = false,
+        runs: lied_to,
+    },
+];
+
+/// Two writers, one that forgets and two that collect.
+const WITH_OWNERS: Bias = Bias {
+    cast: &[0, 2, 5, 6, 7],
+    pieces: 4,
+    changes: 900,
+    keeps: 0,
+    gap: GRACE / 3,
+    sleeps: GRACE,
+};
+
+/// Writers that are suspended now and then for up to the grace period.
+fn slow(plan: Plan) -> Plan {
+    Plan { drowsy: Some(250), trouble: Some(0), bias: Some(WITH_OWNERS), ..plan }
+}
+
+/// Writers that take longer than anything else lasts.
+fn very_slow(plan: Plan) -> Plan {
+    let bias = Bias { cast: &[0, 5, 6], sleeps: GRACE * 4 / 5, ..WITH_OWNERS };
+    Plan { drowsy: Some(400), bias: Some(bias), ..slow(plan) }
+}
+
+/// One of the writers lies.
+fn lied_to(plan: Plan) -> Plan {
+    let bias = Bias { cast: &[0, 2, 4, 5, 6, 7], keeps: 1, changes: 200, ..WITH_OWNERS };
+    Plan { drowsy: Some(0), liar: true, bias: Some(bias), ..slow(plan) }
+}
+
+/// A writer that only writes, and so does not hear of what is forgotten; long pauses.
+fn unaware(plan: Plan) -> Plan {
+    let bias = Bias { cast: &[3, 5, 6], changes: 150, gap: GRACE, ..WITH_OWNERS };
+    Plan { drowsy: Some(0), trouble: Some(0), encrypted: true, bias: Some(bias), ..plan }
+}
+
+/// Such a writer that builds each time on what it published not long before.
+fn steady(plan: Plan) -> Plan {
+    let bias = Bias { cast: &[3, 5, 6], changes: 10, gap: GRACE / 12, ..WITH_OWNERS };
+    Plan { deeds: 160, bias: Some(bias), ..unaware(plan) }
+}
+
+/// The first seed that finds something.
+fn find(rule: &Rule, rules: Rules, seeds: u64) -> Option<(u64, Ran)> {
+    let base = Plan { rules, deeds: 80, encrypted: false, liar: false, ..plan(1) };
+    let plan = (rule.runs)(base);
+    (rule.from..rule.from + seeds)
+        .map(|seed| (seed, run(seed, &plan)))
+        .find(|(_, ran)| ran.wrong.is_some())
+}
+
+#[test]
+fn without_a_rule_something_is_lost() {
+    let seeds = number("ASOF_SIM_RULE_SEEDS").unwrap_or(100);
+    let mut missing = Vec::new();
+    let only = std::env::var("ASOF_SIM_RULE").unwrap_or_default();
+    for rule in RULES.iter().filter(|rule| rule.name.contains(&only)) {
+        let mut rules = Rules::default();
+        (rule.off)(&mut rules);
+        match find(rule, rules, seeds) {
+            Some((seed, ran)) => {
+                println!("{}: seed {seed}: {}", rule.name, ran.wrong.unwrap_or_default());
+            }
+            None => missing.push(rule.name),
+        }
+        if let Some(seed) = number("ASOF_SIM_SHOW") {
+            let base = Plan { rules, deeds: 80, encrypted: false, liar: false, ..plan(1) };
+            println!("{}", told(seed, &run(seed, &(rule.runs)(base))));
+        }
+    }
+    assert!(missing.is_empty(), "nothing is lost without: {missing:?}");
+}
+
+#[test]
+fn with_all_rules_the_same_runs_lose_nothing() {
+    for rule in &RULES {
+        if let Some((seed, ran)) = find(rule, Rules::default(), 2) {
+            panic!("{}: {}", rule.name, told(seed, &ran));
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Collection: space comes back, and nothing that anybody needs goes.
+
+use std::fs;
+use std::sync::Arc;
+
+use asof::base::{Kind, PackId, Progress, Stop, UnixTime};
+use asof::codec::hash::{ChunkKind, sha256};
+use asof::format::config::Parameters;
+use asof::format::fact::Fact;
+use asof::format::pack::{Directory, PackFact};
+use asof::ops::backup::{BackupOptions, backup};
+use asof::ops::check::{CheckOptions, check};
+use asof::ops::gc::{GcOptions, set_grace};
+use asof::repo::keys::Credential;
+use asof::repo::log::{Chain, EncodedFact};
+use asof::repo::packer::open_pack;
+use asof::repo::writer::WriterOptions;
+use asof::repo::{Rules, keyring};
+use asof::store::fault::{Action, Fault, Moment};
+use asof::store::{self, Call, FaultStore, MemoryStore, Store};
+
+use crate::fixture::{FAR, TestRepo, backup_into};
+use crate::world::{GRACE, World, collect, collect_by, noise, tree};
+
+#[test]
+fn what_is_forgotten_is_deleted_after_two_grace_periods_and_nothing_else() {
+    for encrypted in [false, true] {
+        let world = World::new(encrypted);
+        let (gone, kept) = (tree(&[("a", 1), ("b", 2)]), tree(&[("c", 3)]));
+        let first = world.repo.backup("gone", gone.path());
+        world.repo.backup("kept", kept.path());
+        assert_eq!(world.packs(), 4);
+        world.forget(first.snapshot.unwrap());
+        // Young, so nothing yet.
+        let report = world.gc();
+        assert_eq!((report.condemned.packs, report.deleted.packs), (0, 0), "{report:?}");
+        world.pass(GRACE);
+        let report = world.gc();
+        assert_eq!((report.condemned.packs, report.deleted.packs), (2, 0), "{report:?}");
+        assert_eq!(world.packs(), 4);
+        // Condemned, and not long enough.
+        world.pass(GRACE / 2);
+        let report = world.gc();
+        assert_eq!((report.condemned.packs, report.waiting.packs), (0, 2), "{report:?}");
+        world.pass(GRACE);
+        let report = world.gc();
+        assert_eq!(report.deleted.packs, 2, "{report:?}");
+        assert_eq!(world.packs(), 2);
+        world.restores("kept", kept.path());
+        let report = world.gc();
+        assert_eq!((report.condemned.packs, report.deleted.packs), (0, 0), "{report:?}");
+    }
+}
+
+#[test]
+fn what_is_needed_is_copied_out_of_packs_that_are_nearly_dead() {
+    let world = World::new(true);
+    let all: Vec<(String, u8)> = (0..40).map(|n| (format!("f{n:02}"), n)).collect();
+    let all: Vec<(&str, u8)> = all.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    let (large, small) = (tree(&all), tree(&all[..3]));
+    let first = world.repo.backup("large", large.path());
+    // Its content is in the packs of the first.
+    world.repo.backup("small", small.path());
+    let before = world.store.bytes();
+    world.forget(first.snapshot.unwrap());
+    world.pass(GRACE);
+    let report = world.gc();
+    assert!(report.rewritten.packs >= 1, "{report:?}");
+    world.restores("small", small.path());
+    world.pass(GRACE);
+    world.gc();
+    world.restores("small", small.path());
+    assert!(world.store.bytes() < before / 5, "{} of {before}", world.store.bytes());
+}
+
+#[test]
+fn an_exclusive_run_frees_space_at_once() {
+    let world = World::new(true);
+    let (gone, kept) = (tree(&[("a", 1), ("b", 2)]), tree(&[("b", 2), ("c", 3)]));
+    let first = world.repo.backup("gone", gone.path());
+    world.repo.backup("kept", kept.path());
+    let before = world.store.bytes();
+    world.forget(first.snapshot.unwrap());
+    let options = GcOptions { exclusive: true, ..GcOptions::default() };
+    let report = world.try_gc(&options).unwrap();
+    assert!(report.deleted.packs >= 2, "{report:?}");
+    assert!(world.store.bytes() < before - 90_000);
+    world.restores("kept", kept.path());
+    world.repo.backup("gone", gone.path());
+    world.restores("gone", gone.path());
+}
+
+#[test]
+fn a_dry_run_says_the_same_and_changes_nothing() {
+    let world = World::new(false);
+    let gone = tree(&[("a", 1)]);
+    let first = world.repo.backup("gone", gone.path());
+    world.forget(first.snapshot.unwrap());
+    world.pass(GRACE);
+    let keys = world.store.keys();
+    let options = GcOptions { dry_run: true, ..GcOptions::default() };
+    let said = world.try_gc(&options).unwrap();
+    assert_eq!(world.store.keys(), keys);
+    let done = world.gc();
+    assert_eq!((said.condemned, said.deleted), (done.condemned, done.deleted));
+    assert_eq!(done.condemned.packs, 2);
+}
+
+/// Packs whose record never came, of a backup that died, go as well.
+#[test]
+fn packs_that_nobody_published_are_deleted_in_time() {
+    let world = World::new(true);
+    let kept = tree(&[("a", 1)]);
+    world.repo.backup("kept", kept.path());
+    let stray = b"a pack that no record tells of".as_slice();
+    let id = sha256(stray);
+    let name = asof::format::names::pack(PackId(id));
+    world.store.put_new(&name, stray.into()).unwrap();
+    assert_eq!(world.gc().unpublished.packs, 0, "too young");
+    world.pass(GRACE);
+    assert_eq!(world.gc().unpublished.packs, 1);
+    world.pass(GRACE);
+    assert_eq!(world.gc().deleted.packs, 1);
+    assert!(!world.store.keys().contains(&name));
+    world.restores("kept", kept.path());
+}
+
+/// A chunk that is stored anew while its only pack is condemned is not lost, whichever
+/// of the two a snapshot came to need.
+#[test]
+fn what_was_condemned_is_stored_again_when_it_is_backed_up_again() {
+    let world = World::new(true);
+    let dir = tree(&[("a", 1), ("b", 2)]);
+    let first = world.repo.backup("one", dir.path());
+    world.forget(first.snapshot.unwrap());
+    world.pass(GRACE);
+    assert_eq!(world.gc().condemned.packs, 2);
+    let again = world.repo.backup("two", dir.path());
+    assert!(again.written.bytes_new > 200_000, "{:?}", again.written);
+    world.pass(GRACE);
+    assert_eq!(world.gc().deleted.packs, 2);
+    world.restores("two", dir.path());
+}
+
+#[test]
+fn damage_keeps_everything_where_it_is_and_is_named() {
+    let world = World::new(true);
+    let (gone, kept) = (tree(&[("a", 1)]), tree(&[("c", 3)]));
+    let first = world.repo.backup("gone", gone.path());
+    let before = world.store.keys();
+    world.repo.backup("kept", kept.path());
+    world.forget(first.snapshot.unwrap());
+    world.pass(GRACE);
+    for key in world.store.keys().iter().filter(|k| k.starts_with("packs/")) {
+        if before.contains(key) {
+            continue;
+        }
+        let good = world.store.get(key, u64::MAX).unwrap();
+        world.store.delete(key).unwrap();
+        let error = world.try_gc(&GcOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged, "{error}");
+        assert!(error.to_string().contains("asof check"), "{error}");
+        world.store.put_new(key, good).unwrap();
+    }
+    assert_eq!(world.gc().condemned.packs, 2);
+}
+
+/// A thief of an untrusted writer's key says of every pack that it holds what it does not
+/// hold: other kinds, no chunks, everybody's chunks. Nothing that is needed goes for it.
+#[test]
+fn false_claims_make_nothing_superfluous() {
+    let world = World::new(true);
+    let (kept, gone) = (tree(&[("a", 1), ("b", 2)]), tree(&[("c", 3)]));
+    world.repo.backup("kept", kept.path());
+    let open = world.repo.open();
+    let names: Vec<String> =
+        world.store.keys().into_iter().filter(|key| key.starts_with("packs/")).collect();
+    let packs: Vec<PackFact> = names
+        .iter()
+        .map(|name| {
+            let bytes = world.store.get(name, u64::MAX).unwrap();
+            let id = PackId(sha256(&bytes));
+            let reader = open.keys().reader.as_ref();
+            open_pack(id, &bytes, open.config().repository, reader, None).unwrap()
+        })
+        .collect();
+    let all: Vec<_> = packs.iter().flat_map(|pack| pack.directory.chunks.clone()).collect();
+    let mut lies = Vec::new();
+    for pack in &packs {
+        let other = match pack.kind {
+            ChunkKind::Data => ChunkKind::Node,
+            ChunkKind::Node => ChunkKind::Data,
+        };
+        // Sizes until claims of every order are among them.
+        for size in 0..6 {
+            let mut lie = PackFact { kind: other, size: pack.size + size, ..pack.clone() };
+            lies.push(lie.clone());
+            lie.directory = Directory::default();
+            lies.push(lie);
+        }
+    }
+    // A pack of the thief's own that has, it says, every chunk there is.
+    let junk = b"no pack at all".as_slice();
+    let id = PackId(sha256(junk));
+    world.store.put_new(&asof::format::names::pack(id), junk.into()).unwrap();
+    let mut directory = packs[0].directory.clone();
+    directory.chunks = all;
+    lies.push(PackFact { id, directory, ..packs[0].clone() });
+    let thief = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
+    let file = keyring::export_writer(&open, "thief", None, false).unwrap();
+    let thief = thief.open_with(Credential::Writer(Box::new(file))).unwrap();
+    let facts = lies.into_iter().map(|lie| EncodedFact::of(&Fact::Pack(Box::new(lie))));
+    Chain::default().publish(&thief, facts.collect(), FAR).unwrap();
+
+    let first = world.repo.backup("gone", gone.path());
+    world.forget(first.snapshot.unwrap());
+    for _ in 0..3 {
+        world.pass(GRACE);
+        world.gc();
+        world.restores("kept", kept.path());
+    }
+}
+
+/// A store that was rolled back to an older state lacks what this machine put there:
+/// nothing is built on that.
+#[test]
+fn nothing_is_built_on_a_store_that_was_rolled_back() {
+    let world = World::new(true);
+    let dir = tree(&[("a", 1)]);
+    world.repo.backup("s", dir.path());
+    let before = world.fork();
+    fs::write(dir.path().join("b"), noise(2, 100_000)).unwrap();
+    world.repo.backup("s", dir.path());
+    for key in world.store.keys() {
+        if !before.store.keys().contains(&key) {
+            world.store.delete(&key).unwrap();
+        }
+    }
+    fs::write(dir.path().join("c"), "more").unwrap();
+    world.pass(2 * 3600);
+    let error = world.repo.try_backup("s", &[dir.path()]).unwrap_err();
+    assert!(error.to_string().contains("is gone"), "{error}");
+    // With the index made anew it goes on from what there is.
+    world.repo.open().rebuild().unwrap();
+    world.repo.backup("s", dir.path());
+    world.restores("s", dir.path());
+}
+
+/// What is known of one store says nothing of another that holds the same repository.
+#[test]
+fn a_machine_keeps_stores_and_keys_apart() {
+    let world = World::new(true);
+    let dir = tree(&[("a", 1), ("b", 2)]);
+    let open = world.repo.open();
+    let file = keyring::export_writer(&open, "writer", None, true).unwrap();
+    let copy = world.fork();
+    world.repo.backup("s", dir.path());
+    // The owner's index knows the chunks; a writer's of the same machine does not: it
+    // never lists, so that it would not notice what was collected meanwhile.
+    let writer = world.repo.open_with(Credential::Writer(Box::new(file))).unwrap();
+    assert!(open.index().path() != writer.index().path());
+    let progress = Arc::new(Progress::silent());
+    let report = backup_into(&writer, "w", &[dir.path()], &progress).unwrap();
+    assert!(report.written.bytes_new > 200_000, "{:?}", report.written);
+    // And the same repository at another place is another store.
+    let other =
+        TestRepo { store: Arc::new(Elsewhere(copy.store.clone())), cache: world.repo.cache };
+    let report = other.backup("s", dir.path());
+    assert!(report.written.bytes_new > 200_000, "{:?}", report.written);
+    copy.restores("s", dir.path());
+}
+
+/// A memory store at another place.
+struct Elsewhere(MemoryStore);
+
+impl Store for Elsewhere {
+    fn put_new(&self, key: &str, body: bytes::Bytes) -> store::Result<store::Put> {
+        self.0.put_new(key, body)
+    }
+    fn get(&self, key: &str, limit: u64) -> store::Result<bytes::Bytes> {
+        self.0.get(key, limit)
+    }
+    fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> store::Result<bytes::Bytes> {
+        self.0.get_range(key, range)
+    }
+    fn list(&self, prefix: &str, after: Option<&str>) -> store::Result<store::Page> {
+        self.0.list(prefix, after)
+    }
+    fn delete(&self, key: &str) -> store::Result<()> {
+        self.0.delete(key)
+    }
+    fn location(&self) -> String {
+        "elsewhere".into()
+    }
+}
+
+/// A record that cannot be read now may condemn what a backup would build on, and need
+/// what a collection would delete.
+#[test]
+fn a_record_that_cannot_be_read_stops_collection_and_junk_does_not() {
+    let world = World::new(true);
+    let (kept, gone) = (tree(&[("a", 1)]), tree(&[("c", 3)]));
+    world.repo.backup("kept", kept.path());
+    let first = world.repo.backup("gone", gone.path());
+    world.forget(first.snapshot.unwrap());
+    world.pass(GRACE);
+    // Bytes that are what the name says, and nobody's.
+    let junk = b"junk".as_slice();
+    let id = asof::base::RecordId(sha256(junk));
+    let now = UnixTime::new(world.now.load(std::sync::atomic::Ordering::SeqCst), 0);
+    let name = asof::format::names::record(asof::format::names::Hour::of(now), id);
+    world.store.put_new(&name, junk.into()).unwrap();
+    let options = GcOptions { dry_run: true, ..GcOptions::default() };
+    assert_eq!(world.try_gc(&options).unwrap().condemned.packs, 2);
+    // Bytes that are not what the name says were something else once.
+    world.store.corrupt(&name, |bytes| bytes[0] ^= 1);
+    let fresh = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
+    let error = collect(&fresh, &options).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+    assert!(error.to_string().contains(&id.to_string()), "{error}");
+    world.store.delete(&name).unwrap();
+    let fresh = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
+    assert_eq!(collect(&fresh, &options).unwrap().condemned.packs, 2);
+}
+
+#[test]
+fn a_grace_period_can_be_lengthened_and_not_cut_short() {
+    let world = World::new(true);
+    let gone = tree(&[("a", 1)]);
+    let first = world.repo.backup("gone", gone.path());
+    world.forget(first.snapshot.unwrap());
+    set_grace(&world.repo.open(), 29 * 86_400).unwrap_err();
+    set_grace(&world.repo.open(), 90 * 86_400).unwrap();
+    world.pass(GRACE);
+    assert_eq!(world.gc().condemned.packs, 0);
+    world.pass(2 * GRACE);
+    assert_eq!(world.gc().condemned.packs, 2);
+}
+
+/// A backup that takes three grace periods, while others collect: what it stored first
+/// is there at its end, because it says again and again that it is wanted. Without that
+/// it would be lost.
+#[test]
+fn a_backup_may_take_longer_than_anything_is_kept() {
+    for (pins_are_roots, lost) in [(true, false), (false, true)] {
+        let parameters = Parameters { pack_bytes: 1 << 20, ..Parameters::default() };
+        let world = World::with(true, &parameters);
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..20_u8 {
+            fs::write(dir.path().join(format!("f{n:02}")), noise(n, 1 << 20)).unwrap();
+        }
+        let faults = FaultStore::new(Arc::new(world.store.clone()));
+        let slow =
+            TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+        let open = slow.open();
+        let (store, now) = (world.store.clone(), Arc::clone(&world.now));
+        faults.add(Fault {
+            call: Some(Call::Put),
+            prefix: "packs/".into(),
+            skip: 0,
+            times: u64::MAX,
+            action: Action::Run(
+                Moment::After,
+                Arc::new(move |_| {
+                    now.fetch_add(GRACE / 6, std::sync::atomic::Ordering::SeqCst);
+                    let other = TestRepo::from_elsewhere(Arc::new(store.clone()));
+                    let rules = Rules { pins_are_roots, ..Rules::default() };
+                    collect_by(&other, &GcOptions::default(), rules).unwrap();
+                }),
+            ),
+        });
+        let options = BackupOptions {
+            source: "s".into(),
+            writer: WriterOptions { uploads: 1, ..WriterOptions::default() },
+            ..BackupOptions::default()
+        };
+        let progress = Arc::new(Progress::silent());
+        let paths = [dir.path().to_owned()];
+        let report = backup(&open, &paths, &options, &progress, &Stop::new());
+        let fresh = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
+        if lost {
+            // It notices, or its content is gone.
+            let whole = report.is_ok()
+                && check(&fresh.open(), CheckOptions::default(), &progress, &Stop::new())
+                    .unwrap()
+                    .damaged
+                    .is_empty();
+            assert!(!whole);
+        } else {
+            assert_eq!(report.unwrap().counts.files, 20);
+            assert_eq!(progress.problems.load(std::sync::atomic::Ordering::Relaxed), 0);
+            world.restores("s", dir.path());
+        }
+    }
+}
