@@ -9,7 +9,6 @@
 //! verbatim when it compacts. Bodies name chunks by their place in `refs`, never
 //! by id: an id stands once, and nothing can be needed without being seen.
 
-use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
 use crate::base::ChunkId;
@@ -35,6 +34,7 @@ impl<'a> Item<'a> {
     pub fn decode(what: &'static str, bytes: &'a [u8]) -> Result<Item<'a>, FormatError> {
         let mut decoder = Decoder::new(bytes);
         let malformed = |e: minicbor::decode::Error| FormatError::malformed(what, e);
+        let wrong = |why: &str| FormatError::malformed(what, why.to_owned());
         let mut refs = None;
         let mut kind = None;
         let mut body = None;
@@ -53,10 +53,16 @@ impl<'a> Item<'a> {
                 1 => kind = Some(decoder.u64().map_err(malformed)?),
                 2 => {
                     let start = decoder.position();
-                    skip(&mut decoder, 0).map_err(malformed)?;
-                    body = bytes.get(start..decoder.position());
+                    let mut end = start;
+                    skip(bytes, &mut end, 0).map_err(wrong)?;
+                    decoder.set_position(end);
+                    body = bytes.get(start..end);
                 }
-                _ => skip(&mut decoder, 0).map_err(malformed)?,
+                _ => {
+                    let mut end = decoder.position();
+                    skip(bytes, &mut end, 0).map_err(wrong)?;
+                    decoder.set_position(end);
+                }
             }
         }
         if decoder.position() != bytes.len() {
@@ -97,29 +103,41 @@ pub fn encode(refs: &[ChunkId], kind: u64, body: &[u8]) -> Vec<u8> {
 /// How deep values of an unknown kind may nest.
 const DEPTH_MAX: u32 = 32;
 
-/// Skips one value, however it nests, up to [`DEPTH_MAX`].
-fn skip(decoder: &mut Decoder<'_>, depth: u32) -> Result<(), minicbor::decode::Error> {
-    use minicbor::decode::Error;
+/// Skips one value, however it nests, up to [`DEPTH_MAX`]. Every value takes a byte at
+/// least, so no claimed length makes this longer than what is there.
+fn skip(bytes: &[u8], at: &mut usize, depth: u32) -> Result<(), &'static str> {
+    const ENDS: &str = "it ends too soon";
     if depth > DEPTH_MAX {
-        return Err(Error::message("nested too deep"));
+        return Err("nested too deep");
     }
-    match decoder.datatype()? {
-        Type::Array => {
-            let length = decoder.array()?.unwrap_or(0);
-            (0..length).try_for_each(|_| skip(decoder, depth + 1))
+    let first = *bytes.get(*at).ok_or(ENDS)?;
+    *at += 1;
+    let argument = match first & 31 {
+        small @ 0..24 => u64::from(small),
+        wide @ 24..28 => {
+            let end = *at + (1 << (wide - 24));
+            let wide = bytes.get(*at..end).ok_or(ENDS)?;
+            *at = end;
+            wide.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
         }
-        Type::Map => {
-            let length = decoder.map()?.unwrap_or(0);
-            (0..length).try_for_each(|_| {
-                skip(decoder, depth + 1)?;
-                skip(decoder, depth + 1)
-            })
+        31 => return Err("indefinite length"),
+        _ => return Err("reserved length"),
+    };
+    let values = match first >> 5 {
+        // Strings of bytes and of text.
+        2 | 3 => {
+            let left = bytes.len() - *at;
+            *at += usize::try_from(argument).ok().filter(|n| *n <= left).ok_or(ENDS)?;
+            0
         }
-        Type::ArrayIndef | Type::MapIndef | Type::BytesIndef | Type::StringIndef => {
-            Err(Error::message("indefinite length"))
-        }
-        _ => decoder.skip(),
-    }
+        // Arrays, maps, tags.
+        4 => argument,
+        5 => argument.checked_mul(2).ok_or(ENDS)?,
+        6 => 1,
+        // Numbers and simple values, which are their argument.
+        _ => 0,
+    };
+    (0..values).try_for_each(|_| skip(bytes, at, depth + 1))
 }
 
 #[cfg(test)]
@@ -133,6 +151,29 @@ mod tests {
         let bytes = encode(&refs, 999, &body);
         let item = Item::decode("fact", &bytes).unwrap();
         assert_eq!((item.refs.as_slice(), item.kind, item.body), (&refs[..], 999, &body[..]));
+    }
+
+    #[test]
+    fn a_body_is_one_value_of_any_kind() {
+        let bodies: [&[u8]; 9] = [
+            &[0x18, 200],
+            &[0x3b, 0, 0, 0, 0, 0, 0, 0, 1],
+            &[0x45, 1, 2, 3, 4, 5],
+            &[0x63, b'a', b'b', b'c'],
+            &[0x82, 0x81, 0, 0xa1, 1, 0x80],
+            &[0xc0, 0x60],
+            &[0xf6],
+            &[0xf8, 255],
+            &[0xfb, 1, 2, 3, 4, 5, 6, 7, 8],
+        ];
+        for body in bodies {
+            assert_eq!(Item::decode("fact", &encode(&[], 1, body)).unwrap().body, body);
+            // Every cut is noticed, and so is what follows.
+            let whole = encode(&[], 1, body);
+            for end in 0..whole.len() {
+                assert!(Item::decode("fact", &whole[..end]).is_err(), "{body:?} cut at {end}");
+            }
+        }
     }
 
     #[test]
@@ -150,6 +191,19 @@ mod tests {
             ("a claimed length", &[0xa3, 0, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
             ("endless map", &[0xbf, 0xff]),
             ("deep", &deep),
+            ("deep in tags", &encode(&[], 1, &[[0xc1_u8; 100].as_slice(), &[0]].concat())),
+            (
+                "more values than bytes",
+                &[0xa2, 1, 1, 2, 0x9b, 255, 255, 255, 255, 255, 255, 255, 255],
+            ),
+            (
+                "more pairs than a number",
+                &[0xa2, 1, 1, 2, 0xbb, 255, 255, 255, 255, 255, 255, 255, 255],
+            ),
+            ("a string longer than all", &[0xa2, 1, 1, 2, 0x7a, 255, 255, 255, 255, 0]),
+            ("an endless string", &[0xa2, 1, 1, 2, 0x5f, 0x41, 0, 0xff]),
+            ("half a number", &[0xa2, 1, 1, 2, 0x19, 1]),
+            ("a reserved length", &[0xa2, 1, 1, 2, 0x1c]),
             ("references twice", &[0xa4, 0, 0x40, 0, 0x40, 1, 1, 2, 0]),
             ("out of order", &[0xa3, 1, 1, 0, 0x40, 2, 0]),
         ] {

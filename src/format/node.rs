@@ -338,7 +338,8 @@ const INNER: u64 = 2;
 const EXTENTS: u64 = 3;
 const EXTENT_TREE: u64 = 4;
 const LINKS: u64 = 5;
-const STATEMENT: u64 = 6;
+/// The kind of an item that is a [`Statement`].
+pub const STATEMENT: u64 = 6;
 const MERGED: u64 = 7;
 const PLACES: u64 = 8;
 

@@ -131,7 +131,7 @@ impl Index {
     ) -> std::result::Result<T, E> {
         let connection = self.connect_reader(&self.current())?;
         // KiB. Random look-ups come back to the same pages again and again.
-        connection.pragma_update(None, "cache_size", -32_768).map_err(|e| self.error(e))?;
+        connection.pragma_update(None, "cache_size", -8192).map_err(|e| self.error(e))?;
         let statement = connection
             .prepare_cached("SELECT pack, place, start, length FROM chunk WHERE id = ?1")
             .map_err(|e| self.error(e))?;

@@ -142,7 +142,11 @@ impl Index {
     ///
     /// [`super::Error`] if the index cannot be written.
     pub fn fold(&self, records: &[FoldedRecord]) -> Result<()> {
-        self.write(|db| records.iter().try_for_each(|record| fold_one(db, record)))
+        self.write(|db| {
+            let mut chunks = Vec::new();
+            records.iter().try_for_each(|record| fold_one(db, record, &mut chunks))?;
+            fold_chunks(db, chunks)
+        })
     }
 
     /// Which of these records are not known yet, or were not readable.
@@ -325,15 +329,22 @@ impl Index {
     }
 }
 
-fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
-    // What is known already needs no second look, unless its receipt is earlier.
+/// A chunk that is to be noted, in which claim, and its place in that.
+type NewChunk<'a> = (&'a ChunkId, i64, usize, u64, u32);
+
+fn fold_one<'a>(
+    db: &Connection,
+    record: &'a FoldedRecord,
+    chunks: &mut Vec<NewChunk<'a>>,
+) -> rusqlite::Result<()> {
+    // What is known already needs no second look, unless its receipt is earlier or in time.
     let known = match record.carried {
         Some(id) => db
             .prepare_cached(
                 "SELECT 1 FROM record WHERE id = ?1 AND writer IS NOT NULL
-                     AND problem IS NULL AND receipt <= ?2",
+                     AND problem IS NULL AND receipt <= ?2 AND late <= ?3",
             )?
-            .exists((id.0.as_slice(), record.receipt))?,
+            .exists((id.0.as_slice(), record.receipt, record.late))?,
         None => false,
     };
     if let Some(id) = record.id {
@@ -368,7 +379,9 @@ fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
         return Ok(());
     }
     for pack in &record.packs {
-        fold_pack(db, record, pack)?;
+        let number = fold_pack(db, record, pack)?;
+        let places = pack.chunks.iter().enumerate();
+        chunks.extend(places.map(|(place, (id, start, len))| (id, number, place, *start, *len)));
     }
     for (id, fact) in &record.snapshots {
         super::snapshots::fold(db, *id, record, fact)?;
@@ -398,17 +411,21 @@ fn fold_one(db: &Connection, record: &FoldedRecord) -> rusqlite::Result<()> {
             Pinned::Snapshot(id) => (Some(id.0), None, None),
             Pinned::Chain(chain, number) => (None, Some(chain.0), Some(to_i64(*number))),
         };
-        db.prepare_cached("INSERT OR IGNORE INTO pin VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
-            .execute((
-                owner.as_slice(),
-                to_i64(*place),
-                record.receipt,
-                writer.as_slice(),
-                record.late,
-                snapshot.as_ref().map(<[u8; 16]>::as_slice),
-                chain.as_ref().map(<[u8; 16]>::as_slice),
-                number,
-            ))?;
+        db.prepare_cached(
+            "INSERT INTO pin VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT DO UPDATE SET receipt = min(receipt, excluded.receipt),
+                 late = min(late, excluded.late)",
+        )?
+        .execute((
+            owner.as_slice(),
+            to_i64(*place),
+            record.receipt,
+            writer.as_slice(),
+            record.late,
+            snapshot.as_ref().map(<[u8; 16]>::as_slice),
+            chain.as_ref().map(<[u8; 16]>::as_slice),
+            number,
+        ))?;
     }
     for (facts, into) in [(&record.others, "fact"), (&record.checkpoints, "checkpoint")] {
         for (place, bytes) in facts {
@@ -451,7 +468,8 @@ fn fold_fate(
     Ok(())
 }
 
-fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusqlite::Result<()> {
+/// Returns the number of the claim.
+fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusqlite::Result<i64> {
     // Several records may make the same claim. A key fills one that could not be kept.
     let number: i64 = db
         .prepare_cached(
@@ -488,10 +506,17 @@ fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusql
         record.chain.map(|c| c.0.to_vec()),
         to_i64(record.number),
     ))?;
+    Ok(number)
+}
+
+/// Ids are random: in their order each page of the table is changed once, and not once
+/// for each of its chunks.
+fn fold_chunks(db: &Connection, mut chunks: Vec<NewChunk<'_>>) -> rusqlite::Result<()> {
+    chunks.sort_unstable();
     let mut insert =
         db.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for (place, (id, start, length)) in pack.chunks.iter().enumerate() {
-        insert.execute((id.0.as_slice(), number, place, to_i64(*start), length))?;
+    for (id, number, place, start, length) in chunks {
+        insert.execute((id.0.as_slice(), number, place, to_i64(start), length))?;
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(super) fn fold(
         "INSERT INTO snapshot (id, record, receipt, writer, late, fact, checksum)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (id, record) DO UPDATE SET receipt = excluded.receipt,
-             writer = excluded.writer, late = excluded.late, fact = excluded.fact,
+             writer = excluded.writer, late = min(late, excluded.late), fact = excluded.fact,
              checksum = excluded.checksum
          WHERE excluded.receipt < snapshot.receipt",
     )?
@@ -45,8 +45,13 @@ pub(super) fn fold(
         record.late,
         fact,
         checksum(record.receipt, &writer, fact),
-    ))
-    .map(|_| ())
+    ))?;
+    if !record.late {
+        // Whoever vouched for it too late, somebody did in time.
+        db.prepare_cached("UPDATE snapshot SET late = 0 WHERE id = ?1 AND record = ?2 AND late")?
+            .execute((id.0.as_slice(), own.as_slice()))?;
+    }
+    Ok(())
 }
 
 fn checksum(receipt: i64, writer: &[u8], fact: &[u8]) -> Vec<u8> {

@@ -15,9 +15,10 @@
 //! that it keeps. A run that is interrupted anywhere has done nothing that must be
 //! undone: the next one sees what there is and goes on.
 //!
-//! Memory: see [`packs`] and [`mark`]; the copies are bounded by the writer.
+//! Memory: see [`packs`], [`chunks`] and [`mark`]; the copies are bounded by the writer.
 
 mod bitmap;
+mod chunks;
 mod copy;
 mod mark;
 mod packs;
@@ -41,10 +42,15 @@ use crate::repo::log::{Chain, EncodedFact};
 use crate::repo::writer::WriterOptions;
 use crate::repo::{self, Repository};
 use bitmap::Bitmap;
+use chunks::Chunks;
 use copy::{Copied, Copying};
 use mark::{Marked, mark};
 use packs::{Pack, Packs};
 use plan::{Chosen, Marks, Plan};
+
+/// Packs of copies that are published in one record. If the run ends early, what was
+/// copied and not published is copied again.
+const COPIES_PER_RECORD: usize = 24;
 
 /// How to collect.
 #[derive(Debug, Clone)]
@@ -58,6 +64,8 @@ pub struct GcOptions {
     pub max_unused: u8,
     /// At most so many bytes of packs are rewritten in this run.
     pub max_repack: Option<u64>,
+    /// When the log is compacted.
+    pub compact: CompactOptions,
     /// How copies are written.
     pub writer: WriterOptions,
     /// Deletions that are under way at a time.
@@ -71,6 +79,7 @@ impl Default for GcOptions {
             exclusive: false,
             max_unused: 10,
             max_repack: None,
+            compact: CompactOptions::default(),
             writer: WriterOptions::default(),
             deletions: 8,
         }
@@ -164,20 +173,17 @@ pub fn gc(
 ) -> Result<GcReport> {
     repo.check_collectable()?;
     progress.enter("listing");
-    let synced = repo.sync(true)?;
+    let mut synced = repo.sync(true)?;
+    if !repo.index().blocking_records().map_err(repo::Error::from)?.is_empty() {
+        // A checkpoint is met before the records that it stands for. One that cannot be
+        // read stops nothing if these were.
+        synced = repo.sync(true)?;
+    }
     if let Some(name) = synced.lost {
         return Err(repo::Error::LogLost { name, store: repo.store().location() }.into());
     }
     refuse_unread_records(repo)?;
-    let Some(at) = synced.at else {
-        return Err(Error::Invalid {
-            what: format!(
-                "{} does not tell its time, or listing it took too long: nothing can be \
-                 collected there",
-                repo.store().location()
-            ),
-        });
-    };
+    let at = synced.at.ok_or_else(|| no_single_time(repo))?;
     let parameters = &repo.config().parameters;
     let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX / 4);
     let collection = Collection {
@@ -190,18 +196,25 @@ pub fn gc(
     let mut dropped = Dropped::default();
     if !options.dry_run {
         if checkpoint::verify(repo, progress, stop)? > 0 {
-            compact(repo, at, &CompactOptions::default(), progress, stop)?;
+            compact(repo, at, &options.compact, progress, stop)?;
         }
         dropped = drop_covered(repo, at, options.exclusive, progress, stop)?;
     }
     let epoch = repo.index().epoch();
     let mut packs = Packs::load(repo)?;
+    // What the log said then may have been forgotten and deleted since.
+    let soon = collection.at.saturating_add(collection.grace / 4);
+    if packs.listed.is_none_or(|listed| listed.seconds > soon) {
+        return Err(no_single_time(repo));
+    }
     let roots = Roots::find(repo, &collection, options, &mut packs)?;
     progress.enter("marking");
     let mut live = Bitmap::new(packs.bits);
-    let newest = mark(repo, &packs, &roots.newest, &mut live, progress, stop)?;
+    let chunks = Chunks::load(repo, &packs)?;
+    let known = (&packs, &chunks);
+    let newest = mark(repo, known, &roots.newest, &mut live, progress, stop)?;
     let front = live.clone();
-    let others = mark(repo, &packs, &roots.timely, &mut live, progress, stop)?;
+    let others = mark(repo, known, &roots.timely, &mut live, progress, stop)?;
     refuse_broken(&newest)?;
     refuse_broken(&others)?;
     let mut report = GcReport {
@@ -212,20 +225,25 @@ pub fn gc(
         dry_run: options.dry_run,
         ..GcReport::default()
     };
-    let certain = if roots.late.is_empty() { None } else { Some(live.clone()) };
+    let is_certain = roots.late.is_empty() && roots.forgotten.is_empty();
+    let certain = if is_certain { None } else { Some(live.clone()) };
+    // Whoever collected alone may have deleted what they need: it is kept as far as it is there.
+    let forgotten = mark(repo, known, &roots.forgotten, &mut live, progress, stop)?;
+    report.nodes += forgotten.nodes;
     for (id, refs) in &roots.late {
-        let marked = mark(repo, &packs, refs, &mut live, progress, stop)?;
+        let marked = mark(repo, known, refs, &mut live, progress, stop)?;
         report.nodes += marked.nodes;
         if marked.broken_count > 0 {
             report.late.push(id.to_string());
         }
     }
+    drop(chunks);
     progress.enter("choosing");
     let mut plan = Plan::default();
     let marks = Marks { live: &live, certain: certain.as_ref().unwrap_or(&live), front: &front };
     let chosen = plan::choose(repo, &mut packs, &marks, &mut plan)?;
     drop((live, certain, front));
-    // What only late snapshots need may be gone, and holds nobody up.
+    // What only late or forgotten snapshots need may be gone, and holds nobody up.
     if plan.missing_count > 0 {
         return Err(missing(&plan));
     }
@@ -262,18 +280,20 @@ impl Run<'_> {
     ) -> Result<()> {
         let Run { repo, packs, epoch, options, progress, stop } = *self;
         progress.enter("copying");
-        let needed = &chosen.needed;
+        let Chosen { needed, several, .. } = chosen;
         let copying =
-            Copying { repo, packs, epoch, needed, whole: true, snapshots, progress, stop };
+            Copying { repo, packs, epoch, needed, several, whole: true, snapshots, progress, stop };
         let due_needed = plan.due.iter().filter(|at| packs.all[**at].needed > 0);
         let mut places: Vec<usize> = plan.rewrite.iter().chain(due_needed).copied().collect();
         if !repo.rules().deletion_marks_anew {
             places.clone_from(&plan.rewrite);
         }
-        let copied = copying.run(&places, options.writer)?;
+        // Each record is a change of the whole index: the fewer the better.
+        let copies = WriterOptions { packs_per_record: COPIES_PER_RECORD, ..options.writer };
+        let copied = copying.run(&places, copies)?;
         // Nodes of newest snapshots that are scattered; the packs they were in stay.
         let gathering = Copying { needed: &chosen.front, whole: false, ..copying };
-        let gathered = gathering.run(&plan.gather, options.writer)?;
+        let gathered = gathering.run(&plan.gather, copies)?;
         report.gathered = Amount { packs: plan.gather.len() as u64, bytes: gathered.bytes_read };
         note_copies(report, &copied);
         let mut chain = Chain::default();
@@ -313,7 +333,7 @@ impl Run<'_> {
         report.deleted = amount(packs, &delete);
         progress.enter("compacting");
         let at = UnixTime::new(collection.at, 0);
-        report.compacted = compact(repo, at, &CompactOptions::default(), progress, stop)?;
+        report.compacted = compact(repo, at, &options.compact, progress, stop)?;
         Ok(())
     }
 
@@ -364,6 +384,8 @@ struct Roots {
     newest: Vec<ChunkId>,
     /// References of all others that count.
     timely: Vec<ChunkId>,
+    /// References of snapshots that are forgotten, and that somebody may still build on.
+    forgotten: Vec<ChunkId>,
     /// Snapshots that came late, one by one: parts of them may be gone.
     late: Vec<(SnapshotId, Vec<ChunkId>)>,
     /// Snapshots that are not forgotten.
@@ -421,7 +443,11 @@ impl Roots {
                 roots.late.push((root.id, refs));
                 return Ok(());
             }
-            if let (Fact::Snapshot(snapshot), false) = (fact, root.forgotten) {
+            if root.forgotten {
+                roots.forgotten.extend(refs);
+                return Ok(());
+            }
+            if let Fact::Snapshot(snapshot) = fact {
                 let best = newest.entry(snapshot.source).or_insert((i64::MIN, Vec::new()));
                 if best.0 < root.receipt {
                     roots.timely.append(&mut best.1);
@@ -455,6 +481,17 @@ fn refuse_unread_records(repo: &Repository) -> Result<()> {
             first.problem.as_deref().unwrap_or("unknown")
         ),
     })
+}
+
+/// The store's state is not known as of one time.
+fn no_single_time(repo: &Repository) -> Error {
+    Error::Invalid {
+        what: format!(
+            "{} does not tell its time, or listing it took too long: nothing can be collected \
+             there",
+            repo.store().location()
+        ),
+    }
 }
 
 fn refuse_broken(marked: &Marked) -> Result<()> {

@@ -181,6 +181,7 @@ impl Chain {
         };
         let header_bytes = header.encode();
         let (codec, mut sealed) = Compressor::new(3).pack(&plain);
+        drop(plain);
         sealed.insert(0, codec as u8);
         let mut envelope = Vec::new();
         if let Some(recipient) = &keys.recipient {
@@ -191,6 +192,8 @@ impl Chain {
         }
         let record = Record { header, header_bytes, envelope, body: sealed };
         let bytes = record.issue(key);
+        let header = record.header;
+        drop(record.body);
         let id = RecordId(sha256(&bytes));
         let name = names::record(hour, id);
         if bytes.len() as u64 > RECORD_BYTES_MAX {
@@ -208,7 +211,7 @@ impl Chain {
         let skew = Duration::from_secs(repo.config().parameters.skew_seconds);
         let shown = put.latest.plus(skew);
         let receipt = if waits { put.latest } else { put.receipt };
-        let mut folded = fold(repo, id, &record.header, &body, &signer, receipt);
+        let mut folded = fold(repo, id, &header, &body, &signer, receipt);
         folded.record.late |= repo.rules().late_is_noticed && is_late(shown, body.deadline);
         let late = folded.record.late;
         if let Signer::Writer(certificate) = &signer

@@ -22,6 +22,12 @@ use crate::repo::{Error, Result};
 /// A pack with so many chunks is full, and so is a record: some 8 MB.
 pub const CHUNKS_MANY: usize = 200_000;
 
+/// A pack begins with memory for so many bytes at the most.
+const SMALL: usize = 1 << 20;
+/// What comes on top of the size that a pack should have: the end of its last frame,
+/// and its directory.
+const SPARE: usize = 2 << 20;
+
 /// A frame that was compressed and waits for its place in a pack.
 pub struct PackedFrame {
     /// How it is packed.
@@ -41,6 +47,8 @@ pub struct PackBuilder {
     key: Option<SealKey>,
     sealer: Option<Sealer>,
     bytes: Vec<u8>,
+    /// How many bytes it may come to have.
+    expected: usize,
     directory: Directory,
 }
 
@@ -53,7 +61,8 @@ pub struct BuiltPack {
 }
 
 impl PackBuilder {
-    /// An empty pack, sealed to `recipient` if the repository is encrypted.
+    /// An empty pack, sealed to `recipient` if the repository is encrypted. Once it is not
+    /// small it takes memory for `expected` bytes and [`SPARE`].
     ///
     /// # Errors
     ///
@@ -62,7 +71,7 @@ impl PackBuilder {
         kind: ChunkKind,
         repository: RepositoryId,
         recipient: Option<&PublicKey>,
-        capacity: usize,
+        expected: usize,
     ) -> Result<PackBuilder> {
         let random = random::bytes();
         let key = recipient.map(|_| SealKey::random());
@@ -76,11 +85,12 @@ impl PackBuilder {
             _ => Vec::new(),
         };
         let envelope_len = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(capacity);
+        let mut bytes = Vec::with_capacity(expected.min(SMALL));
         bytes.extend_from_slice(&Header { kind, random, envelope_len }.encode());
         bytes.extend_from_slice(&envelope);
         let sealer = key.as_ref().map(SealKey::sealer);
-        Ok(PackBuilder { kind, random, key, sealer, bytes, directory: Directory::default() })
+        let directory = Directory::default();
+        Ok(PackBuilder { kind, random, key, sealer, bytes, expected, directory })
     }
 
     /// Whether nothing is in it.
@@ -119,7 +129,17 @@ impl PackBuilder {
             codec: frame.codec,
         });
         self.directory.chunks.extend(frame.chunks);
+        self.make_room(sealed.len());
         self.bytes.extend_from_slice(&sealed);
+    }
+
+    /// Growing little by little would copy a pack of the usual size four times.
+    fn make_room(&mut self, more: usize) {
+        let have = self.bytes.len();
+        if self.bytes.capacity() - have < more {
+            let all = (have + more).max(self.expected + SPARE);
+            self.bytes.reserve_exact(all - have);
+        }
     }
 
     /// Completes the pack.
@@ -129,6 +149,7 @@ impl PackBuilder {
         if let Some(sealer) = &self.sealer {
             sealer.seal(Part::Last, &associated(self.kind), &mut directory);
         }
+        self.make_room(directory.len() + FOOTER_BYTES);
         self.bytes.extend_from_slice(&directory);
         let length = u32::try_from(directory.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&encode_footer(length));

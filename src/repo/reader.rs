@@ -14,7 +14,7 @@ mod bulk;
 mod content;
 mod frames;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -82,7 +82,7 @@ pub struct Reader {
     lists: MemoryCache<ChunkId, content::Placed>,
     options: ReaderOptions,
     heal: Box<dyn Fn() -> Result<()> + Send + Sync>,
-    healed: Mutex<HashSet<ChunkId>>,
+    healed: Mutex<HashMap<ChunkId, Option<i64>>>,
 }
 
 /// A frame's plaintext, and which of its chunks were compared with their ids.
@@ -113,7 +113,7 @@ impl Reader {
             lists: MemoryCache::new(8 << 20),
             options,
             heal: Box::new(heal),
-            healed: Mutex::new(HashSet::new()),
+            healed: Mutex::new(HashMap::new()),
         }
     }
 
@@ -230,12 +230,14 @@ impl Reader {
 
     fn may_heal(&self, id: &ChunkId, error: &Error) -> bool {
         let stale = matches!(error.kind(), Kind::NotFound | Kind::Damaged);
-        // A chunk that is truly lost must not cost a listing at every read.
+        // A chunk that is truly lost must not cost a listing at every read; one that is
+        // copied from pack to pack while a mount stays is found each time.
+        let newest = self.places_of(id).ok().and_then(|all| all.iter().map(|at| at.pack).max());
         let mut healed = self.healed.lock().unwrap_or_else(PoisonError::into_inner);
         if healed.len() > 10_000 {
             healed.clear();
         }
-        stale && healed.insert(*id)
+        stale && healed.insert(*id, newest) != Some(newest)
     }
 
     fn try_places(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {

@@ -46,8 +46,6 @@ use crate::repo::{Error, Repository, Result};
 const FRAME_BYTES: usize = 1 << 20;
 /// A chunk of at least this many bytes has a frame of its own.
 const ALONE_BYTES: usize = 384 << 10;
-/// A record is published after so many packs.
-const PACKS_PER_RECORD: usize = 8;
 /// No record is made with more bytes of facts, unless one fact has more: half of
 /// what a record may have.
 const FACTS_BYTES: usize = 64 << 20;
@@ -59,13 +57,15 @@ pub struct WriterOptions {
     pub level: i32,
     /// Packs that are sent side by side.
     pub uploads: usize,
+    /// A record is published after so many packs.
+    pub packs_per_record: usize,
     /// Store nothing: only find out what would be.
     pub dry_run: bool,
 }
 
 impl Default for WriterOptions {
     fn default() -> WriterOptions {
-        WriterOptions { level: 3, uploads: 2, dry_run: false }
+        WriterOptions { level: 3, uploads: 2, packs_per_record: 8, dry_run: false }
     }
 }
 
@@ -95,8 +95,6 @@ struct Shared {
     standing: Standing,
     /// Chunks on their way: not yet in the index.
     claimed: Mutex<HashSet<ChunkId>>,
-    /// Chunks that were stored again by intention.
-    copied: Mutex<HashSet<ChunkId>>,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     chunks_new: AtomicU64,
@@ -148,7 +146,6 @@ impl Writer {
             stop: stop.clone(),
             standing: Standing::new(repo, baseline),
             claimed: Mutex::default(),
-            copied: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             chunks_new: AtomicU64::new(0),
@@ -318,14 +315,14 @@ impl Lane {
         Ok(id)
     }
 
-    /// Stores a chunk again, though the repository has it, unless this run did already.
+    /// Stores a chunk again, though the repository has it.
     ///
     /// # Errors
     ///
     /// As [`Lane::add`].
     pub fn copy(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
         self.shared.check()?;
-        if lock(&self.shared.copied).insert(id) { self.store(id, plain) } else { Ok(()) }
+        self.store(id, plain)
     }
 
     fn store(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
@@ -436,7 +433,7 @@ fn pack(
                 kind,
                 shared.repo.config().repository,
                 shared.repo.keys().recipient.as_ref(),
-                1 << 20,
+                target,
             )?),
         };
         builder.add(frame);
@@ -490,7 +487,7 @@ fn publish(shared: &Shared, stored: &Receiver<(PackFact, UnixTime)>) -> Publishi
         }
         let outcome = if shared.standing.is_aging(receipt.seconds) {
             publishing.renew(shared)
-        } else if is_due(&publishing.waiting) {
+        } else if is_due(&publishing.waiting, shared.options.packs_per_record) {
             publishing.publish_waiting(shared, Vec::new()).map(|_| ())
         } else {
             Ok(())
@@ -547,9 +544,9 @@ impl Publishing {
 }
 
 /// Whether the packs that wait are enough for a record.
-fn is_due(waiting: &[PackFact]) -> bool {
+fn is_due(waiting: &[PackFact], many: usize) -> bool {
     let chunks: usize = waiting.iter().map(|pack| pack.directory.chunks.len()).sum();
-    waiting.len() >= PACKS_PER_RECORD || chunks >= CHUNKS_MANY
+    waiting.len() >= many || chunks >= CHUNKS_MANY
 }
 
 fn pack_facts(packs: Vec<PackFact>) -> Vec<EncodedFact> {
@@ -638,9 +635,9 @@ mod tests {
                 chunks: vec![(ChunkId([2; 32]), 1); chunks],
             },
         };
-        assert!(!is_due(&[pack(1), pack(CHUNKS_MANY - 2)]));
-        assert!(is_due(&[pack(1), pack(CHUNKS_MANY - 1)]));
-        assert!(is_due(&vec![pack(1); PACKS_PER_RECORD]));
+        assert!(!is_due(&[pack(1), pack(CHUNKS_MANY - 2)], 8));
+        assert!(is_due(&[pack(1), pack(CHUNKS_MANY - 1)], 8));
+        assert!(is_due(&vec![pack(1); 8], 8) && !is_due(&vec![pack(1); 7], 8));
     }
 
     #[test]

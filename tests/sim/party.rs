@@ -110,6 +110,8 @@ pub struct Desk {
     pub local: LocalOptions,
     pub clock: Clock,
     pub rules: Rules,
+    /// Whether nobody else writes.
+    pub alone: bool,
     /// Where a forgetter says beforehand what it will forget.
     pub given_up: Arc<Mutex<Vec<SnapshotId>>>,
 }

@@ -19,7 +19,7 @@ struct Rule {
     runs: fn(Plan) -> Plan,
 }
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 11] = [
     Rule { name: "evidence expires", from: 1, off: |r| r.evidence_expires = false, runs: unaware },
     Rule { name: "late is noticed", from: 4, off: |r| r.late_is_noticed = false, runs: slow },
     Rule {
@@ -48,10 +48,28 @@ const RULES: [Rule; 8] = [
         runs: slow,
     },
     Rule {
+        name: "copies must stand",
+        from: 1,
+        off: |r| r.copies_must_stand = false,
+        runs: twice_stored,
+    },
+    Rule {
         name: "only trusted copies count",
         from: 1,
         off: |r| r.only_trusted_copies_count = false,
         runs: lied_to,
+    },
+    Rule {
+        name: "covered records wait",
+        from: 1,
+        off: |r| r.covered_records_wait = false,
+        runs: in_bursts,
+    },
+    Rule {
+        name: "stale index is rebuilt",
+        from: 1,
+        off: |r| r.stale_index_is_rebuilt = false,
+        runs: forgetful,
     },
 ];
 
@@ -62,6 +80,7 @@ const WITH_OWNERS: Bias = Bias {
     changes: 900,
     keeps: 0,
     gap: GRACE / 3,
+    bursts: 0,
     sleeps: GRACE,
 };
 
@@ -74,6 +93,24 @@ fn slow(plan: Plan) -> Plan {
 fn very_slow(plan: Plan) -> Plan {
     let bias = Bias { cast: &[0, 5, 6], sleeps: GRACE * 4 / 5, ..WITH_OWNERS };
     Plan { drowsy: Some(400), bias: Some(bias), ..slow(plan) }
+}
+
+/// Beside them a writer that cannot know what is stored already.
+fn twice_stored(plan: Plan) -> Plan {
+    let bias = Bias { cast: &[0, 2, 3, 5, 6, 7], pieces: 2, ..WITH_OWNERS };
+    Plan { encrypted: true, bias: Some(bias), ..slow(plan) }
+}
+
+/// Much happens while a listing may still miss what happened last.
+fn in_bursts(plan: Plan) -> Plan {
+    let bias = Bias { bursts: 700, gap: GRACE, ..WITH_OWNERS };
+    Plan { deeds: 160, drowsy: Some(0), trouble: Some(0), bias: Some(bias), ..plan }
+}
+
+/// Pauses in which all that was said of a pack can leave the log.
+fn forgetful(plan: Plan) -> Plan {
+    let bias = Bias { cast: &[0, 2, 5, 6], gap: 3 * GRACE, ..WITH_OWNERS };
+    Plan { deeds: 160, drowsy: Some(0), trouble: Some(0), bias: Some(bias), ..plan }
 }
 
 /// One of the writers lies.

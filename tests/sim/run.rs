@@ -59,6 +59,8 @@ pub struct Bias {
     pub keeps: usize,
     /// How long nobody does anything between two works, at most. Seconds.
     pub gap: i64,
+    /// How often of a thousand times that is at most a quarter of the skew.
+    pub bursts: u32,
     /// How long a writer sleeps at a call, at most. Seconds.
     pub sleeps: i64,
 }
@@ -85,6 +87,9 @@ struct Member {
     shelf: Option<Arc<Shelf>>,
     busy: Option<Busy>,
     has_copy: bool,
+    /// Whether its last listing missed something. It lists again only after a while of
+    /// the computer's own time, which here is none.
+    missed: bool,
 }
 
 struct Busy {
@@ -93,6 +98,8 @@ struct Busy {
     /// Whether something went wrong that it was told of.
     disturbed: bool,
     several_threads: bool,
+    /// Whether it begins with a listing.
+    lists: bool,
     crashed: bool,
     what: String,
 }
@@ -111,6 +118,8 @@ pub struct Run {
     counts: BTreeMap<&'static str, usize>,
     /// Of a thousand steps, so many see a party fall asleep.
     drowsy: u32,
+    /// The collector that was promised that nobody else writes.
+    alone: Option<Party>,
 }
 
 /// Runs a seed. One run at a time in a process: randomness and the files' times are
@@ -225,6 +234,7 @@ impl Run {
             shelf: None,
             busy: None,
             has_copy: false,
+            missed: false,
         });
         let members = members.collect();
         let owner = Arc::clone(&keys);
@@ -243,6 +253,7 @@ impl Run {
             deeds: 0,
             counts: BTreeMap::new(),
             drowsy,
+            alone: None,
         }
     }
 
@@ -280,6 +291,7 @@ impl Run {
         let idle: Vec<Party> = (0..self.members.len())
             .filter(|&party| awake(party) && self.members[party].busy.is_none())
             .filter(|_| self.deeds < self.plan.deeds)
+            .filter(|&party| self.alone.is_none() || self.members[party].role == Role::Reader)
             .filter(|party| self.plan.bias.is_none_or(|bias| bias.cast.contains(party)))
             .collect();
         match (calls.is_empty(), idle.is_empty()) {
@@ -308,7 +320,8 @@ impl Run {
         let now = self.world.now();
         let busy = self.members.iter().any(|m| m.busy.is_some() && m.asleep <= now);
         if let (Some(bias), false) = (self.plan.bias, busy) {
-            return self.rng.within(0, bias.gap);
+            let soon = bias.bursts > 0 && self.rng.chance(bias.bursts);
+            return self.rng.within(0, if soon { SKEW / 4 } else { bias.gap });
         }
         match self.rng.below(100) {
             0..=1 => self.rng.within(0, GRACE / 2),
@@ -448,12 +461,31 @@ impl Run {
         self.start(party, deed);
     }
 
+    /// Whether nobody writes and nothing that somebody wrote is still on its way.
+    fn is_quiet(&self) -> bool {
+        let writes = |member: &Member| member.busy.is_some() && member.role != Role::Reader;
+        !self.members.iter().any(writes) && !self.world.is_anything_late()
+    }
+
     fn start(&mut self, party: Party, deed: Deed) {
+        let alone = matches!(deed, Deed::Collect { .. })
+            && self.plan.bias.is_none()
+            && self.is_quiet()
+            && self.rng.chance(500);
+        if alone {
+            self.alone = Some(party);
+            // Listings show what was written before.
+            self.world.advance(2 * SKEW);
+        }
+        let lists = !matches!(deed, Deed::Read { refresh: false, .. });
         let (what, name, several_threads) = match &deed {
             Deed::Backup { source, tag, .. } => {
                 (format!("backs up {source} as {tag}"), "backups", true)
             }
             Deed::Forget { keep, .. } => (format!("forgets all but {keep}"), "forgets", false),
+            Deed::Collect { .. } if alone => {
+                ("collects alone".to_owned(), "collections alone", true)
+            }
             Deed::Collect { .. } => ("collects".to_owned(), "collections", true),
             Deed::Lie { .. } => ("lies".to_owned(), "lies", false),
             Deed::Read { refresh, .. } => (format!("reads, new {refresh}"), "restores", true),
@@ -469,6 +501,7 @@ impl Run {
             local: LocalOptions { cache_dir: member.dir.join("cache"), cache_bytes: 0 },
             clock: self.world.clock(member.offset),
             rules: self.plan.rules,
+            alone,
             given_up: Arc::clone(&self.given_up),
         };
         let over = Arc::new(AtomicBool::new(false));
@@ -484,8 +517,15 @@ impl Run {
             .name(format!("party-{party}-{}", self.deeds))
             .spawn(work)
             .unwrap();
-        member.busy =
-            Some(Busy { thread, over, disturbed: false, several_threads, crashed: false, what });
+        member.busy = Some(Busy {
+            thread,
+            over,
+            disturbed: false,
+            several_threads,
+            lists,
+            crashed: false,
+            what,
+        });
         self.wait_for(party);
     }
 
@@ -548,6 +588,11 @@ impl Run {
             let text = text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             format!("party {party} panicked: {}", text.unwrap_or_default())
         })?;
+        if self.alone == Some(party) {
+            // What it did shows in every listing before anybody else writes.
+            self.world.advance(SKEW + 1);
+            self.alone = None;
+        }
         if busy.crashed {
             let dir = &self.members[party].dir;
             copy_dir(&dir.join("crashed"), &dir.join("cache"));
@@ -556,7 +601,9 @@ impl Run {
             self.world.note(party, "begins anew");
             return Ok(());
         }
-        let missed = self.world.take_missed(party);
+        let before = self.members[party].missed && !busy.lists;
+        let missed = self.world.take_missed(party) || before;
+        self.members[party].missed = missed;
         let trouble = match outcome {
             Outcome::BackedUp(Ok(report)) => {
                 self.world.note(party, format!("stored, {:?}", report.written));

@@ -238,6 +238,11 @@ impl World {
         self.state().dead.remove(&party);
     }
 
+    /// Whether something was sent and has not come yet.
+    pub fn is_anything_late(&self) -> bool {
+        !self.state().late.is_empty()
+    }
+
     /// Whether a listing missed something for that party since the last call.
     pub fn take_missed(&self, party: Party) -> bool {
         self.state().missed.remove(&party)

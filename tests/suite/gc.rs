@@ -14,12 +14,14 @@ use asof::ops::gc::{GcOptions, set_grace};
 use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::packer::open_pack;
+use asof::repo::reader::ReaderOptions;
 use asof::repo::writer::WriterOptions;
-use asof::repo::{Rules, keyring};
+use asof::repo::{Library, LocalOptions, Rules, Shelf, keyring};
 use asof::store::fault::{Action, Fault, Moment};
 use asof::store::{self, Call, FaultStore, MemoryStore, Store};
 
 use crate::fixture::{FAR, TestRepo, backup_into};
+use crate::manifest::of_snapshot;
 use crate::world::{GRACE, World, collect, collect_by, noise, tree};
 
 #[test]
@@ -88,6 +90,51 @@ fn an_exclusive_run_frees_space_at_once() {
     world.restores("kept", kept.path());
     world.repo.backup("gone", gone.path());
     world.restores("gone", gone.path());
+}
+
+/// What an exclusive run took may be needed by nothing but a snapshot that is forgotten
+/// and young: the next run that is not alone does not take that for damage.
+#[test]
+fn after_an_exclusive_run_collection_goes_on() {
+    let world = World::new(false);
+    let (gone, kept) = (tree(&[("a", 1), ("b", 2)]), tree(&[("b", 2), ("c", 3)]));
+    let first = world.repo.backup("gone", gone.path());
+    world.repo.backup("kept", kept.path());
+    world.forget(first.snapshot.unwrap());
+    let options = GcOptions { exclusive: true, ..GcOptions::default() };
+    assert!(world.try_gc(&options).unwrap().deleted.packs >= 1);
+    world.gc();
+    world.pass(GRACE);
+    world.gc();
+    world.restores("kept", kept.path());
+}
+
+/// A mount may stay for months, while chunks move from pack to pack.
+#[test]
+fn who_stays_finds_chunks_wherever_they_go() {
+    let world = World::new(true);
+    let all: Vec<(String, u8)> = (0..12).map(|n| (format!("f{n:02}"), n)).collect();
+    let all: Vec<(&str, u8)> = all.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    let mut doomed = Vec::new();
+    let trees = [tree(&all), tree(&all[..6]), tree(&all[..3]), tree(&all[..1])];
+    for (source, tree) in ["a", "b", "c", "stays"].into_iter().zip(&trees) {
+        doomed.push(world.repo.backup(source, tree.path()).snapshot.unwrap());
+    }
+    doomed.pop();
+    let elsewhere = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
+    let local = LocalOptions { cache_bytes: 0, ..elsewhere.local() };
+    let nothing = ReaderOptions { frame_bytes: 0, node_bytes: 0, ..ReaderOptions::default() };
+    let shelf = Shelf::open(&elsewhere.open(), &local, nothing).unwrap();
+    let infos = shelf.snapshots().unwrap();
+    let info = infos.iter().find(|info| info.snapshot.source == "stays").unwrap();
+    let before = of_snapshot(&shelf, info).unwrap();
+    for id in doomed {
+        world.forget(id);
+        let options = GcOptions { exclusive: true, max_unused: 0, ..GcOptions::default() };
+        let report = world.try_gc(&options).unwrap();
+        assert!(report.rewritten.packs >= 1 && report.deleted.packs >= 1, "{report:?}");
+        assert_eq!(of_snapshot(&shelf, info).unwrap(), before);
+    }
 }
 
 #[test]

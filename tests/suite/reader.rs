@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fixture::FAR;
 use asof::base::{Clock, Progress, Stop};
@@ -25,6 +26,8 @@ use asof::store::Store;
 use asof::store::local::LocalStore;
 
 const PASSWORD: &[u8] = b"correct horse";
+/// After so long a record can be merged.
+const LATER: Duration = Duration::from_hours(3);
 
 /// A Python that has the packages; `None` after saying so.
 pub fn python() -> Option<PathBuf> {
@@ -71,9 +74,7 @@ impl Fixture {
             Arc::new(LocalStore::create(&dir.path().join("store")).unwrap()) as Arc<dyn Store>;
         // Small chunks and packs, so that files run over several of each.
         let chunks = Sizes { min: 1024, average: 4096, max: 16384 };
-        // What was just published can be merged at once.
-        let parameters =
-            Parameters { chunks, pack_bytes: 1 << 20, skew_seconds: 0, ..Parameters::default() };
+        let parameters = Parameters { chunks, pack_bytes: 1 << 20, ..Parameters::default() };
         let options =
             InitOptions { encrypted, parameters, cost: Cost::LEAST, label: "test".into() };
         let clock = Clock::system();
@@ -257,7 +258,8 @@ fn reads_back(encrypted: bool) {
     // Learnt from a checkpoint alone it is the same, and so is what was not allowed.
     let (progress, stop) = (Progress::default(), Stop::default());
     let compact = |records_min| {
-        let at = fixture.repo.sync(true).unwrap().at.unwrap();
+        // Some hours from now, when what was just published can be merged.
+        let at = fixture.repo.sync(true).unwrap().at.unwrap().plus(LATER);
         let options = CompactOptions { records_min };
         (compact(&fixture.repo, at, &options, &progress, &stop).unwrap(), at)
     };

@@ -6,7 +6,8 @@
 //! A backup of a million files a thousand times would take hours of reading what did
 //! not change. Here only what changes is made, and stored by the program's own writer:
 //! files of one chunk each, a hundred to a directory. The first snapshot has half of
-//! the chunks. Each of the others replaces ten files in each of some directories.
+//! the chunks. Each of the others replaces ten files in each of some directories, of which
+//! ten lie together.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ use asof::store::LocalStore;
 const FILES: usize = 100;
 /// Files of a directory that change together.
 const CHANGED: usize = 10;
+/// Directories beside each other that change together. If they were anywhere, each
+/// change of a larger tree would store more nodes.
+const TOGETHER: usize = 10;
 /// No file is longer, and none so short that it is kept without a chunk. Bytes.
 const LONGEST: usize = 3400;
 
@@ -60,7 +64,9 @@ fn main() -> Result<()> {
         let count = upto(number + 1) - upto(number);
         let mut some = BTreeSet::new();
         while some.len() < count.min(dirs) {
-            some.insert(world.random(dirs));
+            let first = world.random(dirs);
+            let wanted = count.min(dirs) - some.len();
+            some.extend((first..dirs).take(TOGETHER.min(wanted)));
         }
         world.snapshot(some, CHANGED)?;
     }

@@ -5,7 +5,8 @@
 //! falsely is noticed here: what a pack does not have cannot be copied, and then the
 //! pack stays.
 //!
-//! Memory: one pack, and what the writer has in flight.
+//! Memory: one pack, what the writer has in flight, and the ids of chunks of which
+//! several copies are needed, because no single one can be relied on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use super::packs::{Pack, Packs};
 use crate::base::{ChunkId, Kind, PackId, Progress, SnapshotId, Stop};
 use crate::codec::hash::{ChunkKind, sha256};
 use crate::format::fact::Fact;
+use crate::format::item::Item;
 use crate::format::names;
-use crate::format::node::Node;
+use crate::format::node::{Node, STATEMENT};
 use crate::format::pack::PACK_BYTES_MAX;
 use crate::ops::Result;
 use crate::repo::packer::{each_chunk, open_pack};
@@ -43,6 +45,8 @@ pub(super) struct Copying<'a> {
     /// Which index the numbers of claims are of.
     pub(super) epoch: u64,
     pub(super) needed: &'a Bitmap,
+    /// Of these, the ones that are needed beside another of the same chunk.
+    pub(super) several: &'a Bitmap,
     /// Whether the packs go, so that everything that is needed of them must be copied.
     pub(super) whole: bool,
     /// Snapshots whose statements are kept beside what is needed.
@@ -61,9 +65,10 @@ impl Copying<'_> {
         let writer = Writer::start(self.repo, options, None, self.progress, self.stop)?;
         let mut lanes = [writer.lane(ChunkKind::Data), writer.lane(ChunkKind::Node)];
         let mut failure = None;
+        let mut copied_once = HashSet::new();
         for place in places {
             let pack = &self.packs.all[*place];
-            match self.copy_pack(pack, &mut lanes) {
+            match self.copy_pack(pack, &mut lanes, &mut copied_once) {
                 Ok(()) => copied.packs.push(*place),
                 Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
                     copied.failed.push((pack.id, crate::ops::error::chain(&error)));
@@ -87,7 +92,12 @@ impl Copying<'_> {
         Ok(copied)
     }
 
-    fn copy_pack(&self, pack: &Pack, lanes: &mut [Lane; 2]) -> repo::Result<()> {
+    fn copy_pack(
+        &self,
+        pack: &Pack,
+        lanes: &mut [Lane; 2],
+        copied_once: &mut HashSet<ChunkId>,
+    ) -> repo::Result<()> {
         let repo = self.repo;
         let name = names::pack(pack.id);
         let bytes = repo.store().get(&name, PACK_BYTES_MAX)?;
@@ -104,11 +114,13 @@ impl Copying<'_> {
         let lane = &mut lanes[usize::from(fact.kind == ChunkKind::Node)];
         each_chunk(&fact, &bytes, &keys.ids, |place, id, plain| {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
-            let needed = row.is_some_and(|row| self.needed.contains(self.packs.bit(row, place)));
+            let bit = row.map_or(u64::MAX, |row| self.packs.bit(row, place));
+            let needed = self.needed.contains(bit);
             match plain {
                 Some(plain) if needed => {
                     found += plain.len() as u64;
-                    lane.copy(id, plain)
+                    let again = self.several.contains(bit) && !copied_once.insert(id);
+                    if again { Ok(()) } else { lane.copy(id, plain) }
                 }
                 Some(plain)
                     if self.whole && fact.kind == ChunkKind::Node && self.is_wanted(plain) =>
@@ -128,7 +140,11 @@ impl Copying<'_> {
 
     /// Whether a node that nothing refers to is the statement of a snapshot that stays.
     fn is_wanted(&self, bytes: &[u8]) -> bool {
-        let Ok((_, Node::Statement(statement))) = Node::decode(bytes) else { return false };
+        let is_statement = Item::decode("node", bytes).is_ok_and(|item| item.kind == STATEMENT);
+        let Some(Ok((_, Node::Statement(statement)))) = is_statement.then(|| Node::decode(bytes))
+        else {
+            return false;
+        };
         match Fact::decode(&statement.fact) {
             Ok((_, Fact::Snapshot(snapshot))) => self.snapshots.contains(&snapshot.id),
             _ => false,

@@ -1,12 +1,12 @@
 //! The mark: which chunks anything still needs.
 //!
-//! From the roots down, each node once: its references are looked up in the index and
-//! their bits set at every place where the chunk is; those that are nodes are read in
-//! their turn. Nodes are read pack by pack, the newest first: a backup writes children
-//! before parents, so most packs are read once, front to back. Readers fetch and open
-//! while this thread looks up.
+//! From the roots down, each node once: its references are looked up and their bits set
+//! at every place where the chunk is; those that are nodes are looked up in the index
+//! and read in their turn. Nodes are read pack by pack, the newest first: a backup writes
+//! children before parents, so most packs are read once, front to back. Readers fetch
+//! and open while this thread looks up.
 //!
-//! Memory: a bit for each chunk, a fixed cache of ids that were met lately, and 48
+//! Memory: a bit for each chunk, a fixed cache of nodes that were met lately, and 48
 //! bytes for each node that is known and not read yet.
 
 use std::collections::BTreeMap;
@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::bitmap::Bitmap;
+use super::chunks::{Chunks, Copies};
 use super::packs::Packs;
-use crate::base::{ChunkId, Progress, Stop};
+use crate::base::{ChunkId, Kind, Progress, Stop};
 use crate::codec::hash::ChunkKind;
 use crate::format::item::Item;
 use crate::index::ChunkRow;
@@ -27,8 +28,8 @@ use crate::repo::{self, Repository};
 const READERS: usize = 2;
 /// References that are handed over at a time.
 const BATCH: usize = 8192;
-/// Slots of the cache of ids, 32 bytes each.
-const RECENT: usize = 1 << 18;
+/// Slots of the cache of nodes' ids, 32 bytes each.
+const RECENT: usize = 1 << 16;
 /// So many chunks that are missing or broken are named.
 const NAMED_MAX: usize = 20;
 
@@ -49,13 +50,14 @@ type Job = (i64, Vec<Wanted>);
 enum Found {
     Refs(Vec<ChunkId>, u64),
     Broken(ChunkId, String),
+    Failed(repo::Error),
     Done,
 }
 
 /// Sets the bits of all that `roots` need. May be called again with the same bits.
 pub(super) fn mark(
     repo: &Repository,
-    packs: &Packs,
+    known: (&Packs, &Chunks),
     roots: &[ChunkId],
     live: &mut Bitmap,
     progress: &Progress,
@@ -69,11 +71,13 @@ pub(super) fn mark(
             scope.spawn(move || read_jobs(repo, &jobs, &found, stop));
         }
         drop((to_read, found));
-        repo.index().with_lookup(move |look_up| {
+        repo.index().with_lookup(move |places| {
+            let (packs, chunks) = known;
             let mut marking = Marking {
                 packs,
+                chunks,
                 live,
-                look_up,
+                places,
                 recent: vec![ChunkId([0; 32]); RECENT],
                 rows: Vec::new(),
                 pending: BTreeMap::new(),
@@ -89,8 +93,9 @@ pub(super) fn mark(
 
 struct Marking<'a> {
     packs: &'a Packs,
+    chunks: &'a Chunks,
     live: &'a mut Bitmap,
-    look_up: &'a mut dyn FnMut(&ChunkId, &mut Vec<ChunkRow>) -> crate::index::Result<()>,
+    places: &'a mut dyn FnMut(&ChunkId, &mut Vec<ChunkRow>) -> crate::index::Result<()>,
     recent: Vec<ChunkId>,
     rows: Vec<ChunkRow>,
     pending: BTreeMap<i64, Vec<Wanted>>,
@@ -131,6 +136,7 @@ impl Marking<'_> {
                     refs.iter().try_for_each(|id| self.reach(id))?;
                 }
                 Ok(Found::Broken(id, why)) => self.broken(id, why),
+                Ok(Found::Failed(error)) => return Err(error.into()),
                 Ok(Found::Done) => under_way -= 1,
                 Err(_) => return Err(repo::Error::Worker("a reader of nodes".into()).into()),
             }
@@ -139,13 +145,26 @@ impl Marking<'_> {
 
     /// Something needs this chunk.
     fn reach(&mut self, id: &ChunkId) -> Result<()> {
+        match self.chunks.copies(id) {
+            Copies::Data(bits) => {
+                for bit in bits {
+                    self.live.insert(u64::from(*bit));
+                }
+                Ok(())
+            }
+            Copies::PerhapsNode | Copies::Nowhere => self.look_up(id),
+        }
+    }
+
+    /// Something needs this chunk, which may be a node or may be missing.
+    fn look_up(&mut self, id: &ChunkId) -> Result<()> {
         let slot = id.0.first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
         let slot = usize::try_from(slot % RECENT as u64).unwrap_or(0);
         if self.recent[slot] == *id {
             return Ok(());
         }
         self.recent[slot] = *id;
-        (self.look_up)(id, &mut self.rows).map_err(repo::Error::from)?;
+        (self.places)(id, &mut self.rows).map_err(repo::Error::from)?;
         let mut new = self.rows.is_empty();
         // What a trusted claim says of the kind holds. Where there is none, whoever says
         // that it is a node may be right, and then it must be read.
@@ -225,9 +244,15 @@ fn read_jobs(repo: &Repository, jobs: &Receiver<Job>, found: &Sender<Found>, sto
                     refs.extend(more);
                     count += 1;
                 }
+                // A store that cannot be reached now says nothing of what it has.
                 Err(error) => {
-                    let why = crate::ops::error::chain(&error);
-                    let _ = found.send(Found::Broken(wanted.id, why));
+                    let what = match error.kind() {
+                        Kind::Damaged | Kind::NotFound | Kind::Future => {
+                            Found::Broken(wanted.id, crate::ops::error::chain(&error))
+                        }
+                        _ => Found::Failed(error),
+                    };
+                    let _ = found.send(what);
                 }
             }
         }

@@ -72,6 +72,8 @@ pub(super) struct Packs {
     fates: Vec<FateRow>,
     /// How many chunks all claims have together.
     pub(super) bits: u64,
+    /// The store's time when the last of the packs were listed, if it tells.
+    pub(super) listed: Option<UnixTime>,
 }
 
 impl Packs {
@@ -132,6 +134,7 @@ impl Packs {
         loop {
             let page = repo.store().list(names::PACKS, after.as_deref())?;
             at = at.or(page.at);
+            self.listed = page.at;
             for object in &page.objects {
                 let Some(id) = names::parse_pack(&object.key) else { continue };
                 let receipt = object.receipt.seconds;

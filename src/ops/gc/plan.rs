@@ -63,6 +63,8 @@ pub(super) struct Marks<'a> {
 pub(super) struct Chosen {
     /// The copies that are needed.
     pub(super) needed: Bitmap,
+    /// Of these, the ones that are needed beside another of the same chunk.
+    pub(super) several: Bitmap,
     /// Of these, the nodes of newest snapshots.
     pub(super) front: Bitmap,
     /// Bytes of those nodes, by the pack that they are in.
@@ -79,6 +81,7 @@ pub(super) fn choose(
 ) -> Result<Chosen> {
     let rules = *repo.rules();
     let mut needed = Bitmap::new(packs.bits);
+    let mut several = Bitmap::new(packs.bits);
     let mut front = Bitmap::new(packs.bits);
     let mut held: BTreeMap<usize, u64> = BTreeMap::new();
     repo.index().each_chunk(|id: &ChunkId, rows: &[ChunkRow]| -> Result<()> {
@@ -95,8 +98,7 @@ pub(super) fn choose(
         let present = |row: &&ChunkRow| packs.of_claim(row.pack).is_some_and(|p| p.present);
         let counts = |row: &&ChunkRow| {
             packs.of_claim(row.pack).is_some_and(|pack| {
-                (pack.stands() || (!rules.copies_must_stand && pack.present))
-                    && (packs.is_trusted(row.pack) || !rules.only_trusted_copies_count)
+                pack.stands() && (packs.is_trusted(row.pack) || !rules.only_trusted_copies_count)
             })
         };
         let best = rows.iter().filter(counts).max_by_key(|row| {
@@ -105,6 +107,10 @@ pub(super) fn choose(
         let chosen: Vec<ChunkRow> = match best {
             Some(best) => vec![*best],
             // Nobody can be relied on: whoever has it may be the only one.
+            // Without the rule each copy that is there would excuse the others.
+            None if !rules.copies_must_stand && rows.iter().filter(present).count() > 1 => {
+                return Ok(());
+            }
             None => rows.iter().filter(present).copied().collect(),
         };
         if chosen.is_empty() && has(marks.certain) {
@@ -114,9 +120,13 @@ pub(super) fn choose(
             }
         }
         let is_front = has(marks.front);
+        let alone = chosen.len() == 1;
         for row in chosen {
             let bit = packs.bit(row.pack, row.place);
             needed.insert(bit);
+            if !alone {
+                several.insert(bit);
+            }
             let Some(at) = packs.place(row.pack) else { continue };
             let is_nodes = packs.is_nodes(row.pack);
             let pack = &mut packs.all[at];
@@ -128,7 +138,7 @@ pub(super) fn choose(
         }
         Ok(())
     })?;
-    Ok(Chosen { needed, front, held })
+    Ok(Chosen { needed, several, front, held })
 }
 
 /// Decides what happens to each pack.

@@ -65,9 +65,11 @@ pub(in crate::repo) fn merge(
         let mut folded = Vec::with_capacity(records.len());
         for one in records {
             let mut carried = fold_merged(repo, &one);
-            // Who vouches too late vouches for what may be gone.
+            // Who vouches too late vouches for what may be gone: the record itself is read
+            // if it is there.
             carried.record.late |= folding.record.late;
-            carried.record.id = whole.meet(&one).then_some(one.record);
+            let whole = whole.meet(&one) && !folding.record.late;
+            carried.record.id = whole.then_some(one.record);
             let why = carried.problems.into_iter();
             folding.problems.extend(why.map(|why| format!("record {}: {why}", one.record)));
             folded.push(carried.record);

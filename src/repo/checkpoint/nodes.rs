@@ -147,7 +147,7 @@ impl<'a> Storing<'a> {
                 ChunkKind::Node,
                 self.repo.config().repository,
                 self.repo.keys().recipient.as_ref(),
-                1 << 20,
+                self.target,
             )?,
         };
         builder.add(PackedFrame { codec, packed, plain_len, chunks: vec![(id, plain_len)] });
