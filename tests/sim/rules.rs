@@ -7,7 +7,7 @@
 
 use asof::repo::rules::Rules;
 
-use crate::run::{Bias, GRACE, Plan, Ran, run};
+use crate::run::{Act, Bias, GRACE, HOUR, Plan, Ran, run};
 use crate::seeds::{number, plan, told};
 
 /// A rule: its name, how it is switched off, and what runs show it.
@@ -47,12 +47,7 @@ const RULES: [Rule; 11] = [
         off: |r| r.deletion_marks_anew = false,
         runs: slow,
     },
-    Rule {
-        name: "copies must stand",
-        from: 1,
-        off: |r| r.copies_must_stand = false,
-        runs: twice_stored,
-    },
+    Rule { name: "copies must stand", from: 1, off: |r| r.copies_must_stand = false, runs: twice },
     Rule {
         name: "only trusted copies count",
         from: 1,
@@ -63,13 +58,13 @@ const RULES: [Rule; 11] = [
         name: "covered records wait",
         from: 1,
         off: |r| r.covered_records_wait = false,
-        runs: in_bursts,
+        runs: dropped,
     },
     Rule {
         name: "stale index is rebuilt",
         from: 1,
         off: |r| r.stale_index_is_rebuilt = false,
-        runs: forgetful,
+        runs: away,
     },
 ];
 
@@ -80,7 +75,6 @@ const WITH_OWNERS: Bias = Bias {
     changes: 900,
     keeps: 0,
     gap: GRACE / 3,
-    bursts: 0,
     sleeps: GRACE,
 };
 
@@ -95,22 +89,85 @@ fn very_slow(plan: Plan) -> Plan {
     Plan { drowsy: Some(400), bias: Some(bias), ..slow(plan) }
 }
 
-/// Beside them a writer that cannot know what is stored already.
-fn twice_stored(plan: Plan) -> Plan {
-    let bias = Bias { cast: &[0, 2, 3, 5, 6, 7], pieces: 2, ..WITH_OWNERS };
-    Plan { encrypted: true, bias: Some(bias), ..slow(plan) }
+/// What is needed only once it is condemned, wherever it is: two machines store the same
+/// without knowing of each other; it is forgotten; one of them backs it up again, and is held
+/// up while both packs are condemned.
+const TWICE: &[Act] = &[
+    Act::Become(0, 0),
+    Act::Become(2, 0),
+    Act::Hold(0),
+    Act::Do(2),
+    Act::Release(0),
+    Act::Do(5),
+    Act::Pass(GRACE + 2 * HOUR),
+    Act::Do(5),
+    Act::Hold(0),
+    Act::Do(6),
+    Act::Release(0),
+    Act::Pass(GRACE + 3 * HOUR),
+    Act::Do(6),
+];
+
+/// A machine misses a condemnation because its record left the log when the checkpoint was
+/// not seen by everybody, and publishes just before another run deletes.
+const DROPPED: &[Act] = &[
+    Act::Blind(2, 6),
+    Act::Blind(7, 2),
+    Act::Become(0, 0),
+    Act::Do(0),
+    Act::Do(5),
+    Act::Pass(GRACE + 3 * HOUR),
+    Act::Do(6),
+    // The last that it knows of the log is its own, and stays there.
+    Act::Pass(HOUR * 5 / 6),
+    Act::Become(2, 1),
+    Act::Do(2),
+    Act::Do(2),
+    Act::Pass(HOUR * 23 / 12),
+    Act::Do(6),
+    Act::Do(7),
+    Act::Pass(HOUR * 5 / 6),
+    Act::Become(2, 0),
+    Act::Hold(2),
+    Act::Pass(GRACE - HOUR * 13 / 4),
+    Act::Release(2),
+    Act::Pass(HOUR * 13 / 15),
+    Act::Do(7),
+];
+
+/// A machine was away for so long that all that was said of a pack has left the log.
+const AWAY: &[Act] = &[
+    Act::Become(0, 0),
+    Act::Do(0),
+    Act::Do(5),
+    Act::Pass(GRACE + 3 * HOUR),
+    Act::Do(6),
+    Act::Pass(GRACE + 3 * HOUR),
+    Act::Do(6),
+    Act::Pass(5 * GRACE),
+    Act::Do(6),
+    Act::Pass(2 * GRACE),
+    Act::Do(6),
+    Act::Pass(2 * GRACE),
+    Act::Do(6),
+    Act::Do(0),
+];
+
+fn scripted(plan: Plan, script: &'static [Act]) -> Plan {
+    let bias = Bias { changes: 0, ..WITH_OWNERS };
+    Plan { drowsy: Some(0), trouble: Some(0), bias: Some(bias), script, ..plan }
 }
 
-/// Much happens while a listing may still miss what happened last.
-fn in_bursts(plan: Plan) -> Plan {
-    let bias = Bias { bursts: 700, gap: GRACE, ..WITH_OWNERS };
-    Plan { deeds: 160, drowsy: Some(0), trouble: Some(0), bias: Some(bias), ..plan }
+fn twice(plan: Plan) -> Plan {
+    scripted(plan, TWICE)
 }
 
-/// Pauses in which all that was said of a pack can leave the log.
-fn forgetful(plan: Plan) -> Plan {
-    let bias = Bias { cast: &[0, 2, 5, 6], gap: 3 * GRACE, ..WITH_OWNERS };
-    Plan { deeds: 160, drowsy: Some(0), trouble: Some(0), bias: Some(bias), ..plan }
+fn dropped(plan: Plan) -> Plan {
+    scripted(plan, DROPPED)
+}
+
+fn away(plan: Plan) -> Plan {
+    scripted(plan, AWAY)
 }
 
 /// One of the writers lies.

@@ -1,6 +1,6 @@
 //! One run: parties are chosen, time passes, calls happen and go wrong, as a seed has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -44,6 +44,25 @@ pub struct Plan {
     /// Whether a writer that is not trusted claims what is not so.
     pub liar: bool,
     pub bias: Option<Bias>,
+    /// What happens, one after the other, if it is not left to chance.
+    pub script: &'static [Act],
+}
+
+/// A part of a script.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// So many seconds pass.
+    Pass(i64),
+    /// A party's tree becomes that one of the pieces.
+    Become(Party, usize),
+    /// Listings show a party what another put as late as they may.
+    Blind(Party, Party),
+    /// A party does what it does, to the end.
+    Do(Party),
+    /// A party begins, and is held up before it puts a record.
+    Hold(Party),
+    /// It goes on, to the end.
+    Release(Party),
 }
 
 /// What makes some course of events frequent.
@@ -59,8 +78,6 @@ pub struct Bias {
     pub keeps: usize,
     /// How long nobody does anything between two works, at most. Seconds.
     pub gap: i64,
-    /// How often of a thousand times that is at most a quarter of the skew.
-    pub bursts: u32,
     /// How long a writer sleeps at a call, at most. Seconds.
     pub sleeps: i64,
 }
@@ -120,6 +137,9 @@ pub struct Run {
     drowsy: u32,
     /// The collector that was promised that nobody else writes.
     alone: Option<Party>,
+    /// How many acts of the script are over, and who is held up.
+    acts: usize,
+    held: HashSet<Party>,
 }
 
 /// Runs a seed. One run at a time in a process: randomness and the files' times are
@@ -198,6 +218,10 @@ impl Run {
             page: *rng.pick(&[3, 20, 1000]),
             dates_replies: rng.chance(500),
         };
+        let temper = match plan.script {
+            [] => temper,
+            _ => Temper { hides: 0, wrong: 0, ..temper },
+        };
         let trouble = plan.trouble.unwrap_or(*rng.pick(&[0, 20, 60, 150]));
         let world = World::new(seed, temper);
         world.set_reads_fail(if trouble > 100 { 5 } else { 0 });
@@ -254,14 +278,16 @@ impl Run {
             counts: BTreeMap::new(),
             drowsy,
             alone: None,
+            acts: 0,
+            held: HashSet::new(),
         }
     }
 
     fn go(&mut self) -> Result<(), String> {
         self.world.note(OBSERVER, format!("{:?}, trouble {}", self.world.temper, self.trouble));
         let mut outcome = Ok(());
-        while outcome.is_ok() && (self.deeds < self.plan.deeds || self.is_anyone_busy()) {
-            outcome = self.step();
+        while outcome.is_ok() && (self.is_more_to_come() || self.is_anyone_busy()) {
+            outcome = if self.plan.script.is_empty() { self.step() } else { self.act() };
         }
         let outcome = outcome.and_then(|()| {
             // What was still on its way arrives.
@@ -279,6 +305,45 @@ impl Run {
 
     fn is_anyone_busy(&self) -> bool {
         self.members.iter().any(|member| member.busy.is_some())
+    }
+
+    fn is_more_to_come(&self) -> bool {
+        match self.plan.script {
+            [] => self.deeds < self.plan.deeds,
+            script => self.acts < script.len(),
+        }
+    }
+
+    /// A step of a script.
+    fn act(&mut self) -> Result<(), String> {
+        self.world.advance(self.rng.within(0, 2));
+        let held = |call: &Waiting| {
+            self.held.contains(&call.party)
+                && call.call == Call::Put
+                && call.key.starts_with(names::LOG)
+        };
+        let call = self.world.waiting().into_iter().find(|call| !held(call));
+        match (call, self.plan.script.get(self.acts)) {
+            (Some(call), _) => self.let_happen(&call),
+            (None, act) => {
+                self.acts += 1;
+                match act {
+                    Some(Act::Pass(seconds)) => self.world.advance(*seconds),
+                    Some(Act::Become(party, piece)) => {
+                        self.trees[self.members[*party].source].become_piece(*piece);
+                    }
+                    Some(Act::Blind(party, by)) => self.world.make_blind(*party, *by),
+                    Some(Act::Do(party)) => self.begin(*party),
+                    Some(Act::Hold(party)) => {
+                        self.held.insert(*party);
+                        self.begin(*party);
+                    }
+                    Some(Act::Release(party)) => drop(self.held.remove(party)),
+                    None => self.held.clear(),
+                }
+            }
+        }
+        self.after_a_step()
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -308,10 +373,13 @@ impl Run {
                 self.begin(party);
             }
         }
+        self.after_a_step()
+    }
+
+    fn after_a_step(&mut self) -> Result<(), String> {
         self.oracle.give_up(&self.given_up.lock().unwrap().split_off(0));
         self.oracle.check()?;
-        self.finish_those_who_are_done()?;
-        Ok(())
+        self.finish_those_who_are_done()
     }
 
     /// How long nothing happens. Mostly seconds while somebody is at work; between two
@@ -320,8 +388,7 @@ impl Run {
         let now = self.world.now();
         let busy = self.members.iter().any(|m| m.busy.is_some() && m.asleep <= now);
         if let (Some(bias), false) = (self.plan.bias, busy) {
-            let soon = bias.bursts > 0 && self.rng.chance(bias.bursts);
-            return self.rng.within(0, if soon { SKEW / 4 } else { bias.gap });
+            return self.rng.within(0, bias.gap);
         }
         match self.rng.below(100) {
             0..=1 => self.rng.within(0, GRACE / 2),
@@ -441,7 +508,8 @@ impl Run {
                     source: format!("s{tree}"),
                     path: self.trees[tree].path.clone(),
                     tag,
-                    force: self.plan.bias.is_none() && self.rng.chance(100),
+                    force: !self.plan.script.is_empty()
+                        || (self.plan.bias.is_none() && self.rng.chance(100)),
                     skip_if_unchanged: self.rng.chance(200),
                 }
             }

@@ -40,6 +40,7 @@ pub fn plan(seed: u64) -> Plan {
         encrypted: seed.is_multiple_of(5),
         liar: seed % 5 == 1,
         bias: None,
+        script: &[],
     }
 }
 

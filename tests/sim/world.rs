@@ -45,6 +45,7 @@ pub struct Temper {
 struct Object {
     body: Bytes,
     receipt: i64,
+    by: Party,
 }
 
 /// A call that waits to happen.
@@ -117,6 +118,8 @@ struct State {
     answers: HashMap<u64, Answer>,
     late: Vec<Late>,
     dead: HashSet<Party>,
+    /// Who is not shown what whom has just put.
+    blind: HashSet<(Party, Party)>,
     /// Whom a listing did not show everything.
     missed: HashSet<Party>,
     tickets: u64,
@@ -146,6 +149,7 @@ impl World {
                 answers: HashMap::new(),
                 late: Vec::new(),
                 dead: HashSet::new(),
+                blind: HashSet::new(),
                 missed: HashSet::new(),
                 tickets: 0,
                 epoch: 0,
@@ -193,7 +197,7 @@ impl World {
             let what = if body.is_some() { "write" } else { "delete" };
             state.note(now, party, &format!("{what} {} comes late", short(&key)));
             match body {
-                Some(body) => drop(state.put(now, now, &self.temper, &key, body)),
+                Some(body) => drop(state.put(now, now, &self.temper, (party, &key), body)),
                 None => state.delete(&key),
             }
         }
@@ -236,6 +240,11 @@ impl World {
 
     pub fn revive(&self, party: Party) {
         self.state().dead.remove(&party);
+    }
+
+    /// From now on listings show `party` what `by` put as late as they may.
+    pub fn make_blind(&self, party: Party, by: Party) {
+        self.state().blind.insert((party, by));
     }
 
     /// Whether something was sent and has not come yet.
@@ -322,7 +331,7 @@ impl World {
 
     /// Puts what is there before anything begins.
     pub fn found(&self, key: &str, body: Vec<u8>) {
-        let object = Object { body: body.into(), receipt: BEGIN };
+        let object = Object { body: body.into(), receipt: BEGIN, by: OBSERVER };
         self.state().objects.insert(key.to_owned(), object);
     }
 }
@@ -358,15 +367,17 @@ impl State {
         }
         let answer = match &call.ask {
             Ask::Put(body) => {
-                let put =
-                    effect.then(|| self.put(now, call.since, temper, &call.key, body.clone()));
+                let put = effect.then(|| {
+                    self.put(now, call.since, temper, (call.party, &call.key), body.clone())
+                });
                 if let Some(put) = put.filter(|put| !put.created) {
                     said += &format!(", was there since {}", put.receipt.seconds - BEGIN);
                 }
                 Answer::Put(put.filter(|_| fate == Fate::Done).ok_or_else(error))
             }
             Ask::List(after) => {
-                let page = effect.then(|| self.list(now, temper, &call.key, after.as_deref()));
+                let prefix = (call.party, call.key.as_str());
+                let page = effect.then(|| self.list(now, temper, prefix, after.as_deref()));
                 if let Some((page, hidden)) = &page {
                     said += &format!(", {} objects", page.objects.len());
                     if *hidden > 0 {
@@ -395,7 +406,14 @@ impl State {
         }
     }
 
-    fn put(&mut self, now: i64, since: i64, temper: &Temper, key: &str, body: Bytes) -> Put {
+    fn put(
+        &mut self,
+        now: i64,
+        since: i64,
+        temper: &Temper,
+        (by, key): (Party, &str),
+        body: Bytes,
+    ) -> Put {
         let receipt = self.skewed(now, temper);
         let told = if temper.dates_replies { self.skewed(now, temper) } else { receipt };
         let time = |at| UnixTime::new(at, 0);
@@ -408,7 +426,7 @@ impl State {
             return Put { created: false, receipt, latest };
         }
         self.changes.put.insert(key.to_owned());
-        self.objects.insert(key.to_owned(), Object { body, receipt });
+        self.objects.insert(key.to_owned(), Object { body, receipt, by });
         Put { created: true, receipt: time(told), latest: time(told) }
     }
 
@@ -422,16 +440,18 @@ impl State {
         &mut self,
         now: i64,
         temper: &Temper,
-        prefix: &str,
+        (party, prefix): (Party, &str),
         after: Option<&str>,
     ) -> (Page, usize) {
         let at = self.skewed(now, temper);
         let mut page = self.page(prefix, after, temper.page);
         page.at = Some(UnixTime::new(at, 0));
         let listed = page.objects.len();
-        let rng = &mut self.rng;
+        let (rng, blind, objects) = (&mut self.rng, &self.blind, &self.objects);
         page.objects.retain(|object| {
-            object.receipt.seconds <= at - temper.skew || !rng.chance(temper.hides)
+            let by = objects.get(&object.key).map_or(OBSERVER, |object| object.by);
+            let hides = rng.chance(temper.hides) || blind.contains(&(party, by));
+            object.receipt.seconds <= at - temper.skew || !hides
         });
         let hidden = listed - page.objects.len();
         // Whoever goes on does so after the last name that was seen, and must not stop.
