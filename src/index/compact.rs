@@ -111,6 +111,21 @@ impl Index {
         })
     }
 
+    /// Notes that these records stop no collection, though they cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Error`] if the index cannot be written.
+    pub fn unblock(&self, ids: &[RecordId]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.write(|db| {
+            let mut unblock = db.prepare_cached("UPDATE record SET blocks = 0 WHERE id = ?1")?;
+            ids.iter().try_for_each(|id| unblock.execute([id.0.as_slice()]).map(|_| ()))
+        })
+    }
+
     /// Whether a record is known as one that cannot be read.
     ///
     /// # Errors

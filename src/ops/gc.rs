@@ -173,12 +173,7 @@ pub fn gc(
 ) -> Result<GcReport> {
     repo.check_collectable()?;
     progress.enter("listing");
-    let mut synced = repo.sync(true)?;
-    if !repo.index().blocking_records().map_err(repo::Error::from)?.is_empty() {
-        // A checkpoint is met before the records that it stands for. One that cannot be
-        // read stops nothing if these were.
-        synced = repo.sync(true)?;
-    }
+    let synced = repo.sync(true)?;
     if let Some(name) = synced.lost {
         return Err(repo::Error::LogLost { name, store: repo.store().location() }.into());
     }

@@ -23,7 +23,7 @@ pub use compact::{CompactOptions, Compacted, compact};
 pub use drop::{Droppable, Dropped, drop_covered, droppable, verify};
 pub use search::{Search, find_chunk};
 
-pub(super) use fold::{is_left_out, merge};
+pub(super) use fold::{is_gone, is_left_out, merge, superfluous};
 
 use std::time::Duration;
 

@@ -249,6 +249,19 @@ impl Chain {
 ///
 /// [`Error`] if the store cannot be listed or a record cannot be fetched.
 pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
+    let first = sync_once(repo, full)?;
+    let gone = |(_, why): &(String, String)| checkpoint::is_gone(why);
+    if !first.problems.iter().any(gone) {
+        return Ok(first);
+    }
+    // What a checkpoint is made of goes when another has taken its place, which the next
+    // listing shows.
+    let mut second = sync_once(repo, full)?;
+    second.records += first.records;
+    Ok(second)
+}
+
+fn sync_once(repo: &Repository, full: bool) -> Result<SyncReport> {
     let index = repo.index();
     let parameters = &repo.config().parameters;
     let skew = Duration::from_secs(parameters.skew_seconds);
@@ -318,6 +331,11 @@ pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
         }
     }
     fetch_newest_first(repo, found, last_full.is_none(), &mut report)?;
+    let superfluous = checkpoint::superfluous(repo)?;
+    report.problems.retain(|(name, why)| {
+        let id = names::parse_record(name).map(|(_, id)| id);
+        !(checkpoint::is_gone(why) && id.is_some_and(|id| superfluous.contains(&id)))
+    });
     // Of what was listed, the last that could be read: anybody may put junk behind it.
     for (name, id) in tail.into_iter().rev() {
         if index.unknown_records(&[id])?.is_empty() {

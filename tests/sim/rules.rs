@@ -5,6 +5,8 @@
 //! (That pins are needed is shown by a backup of its own in the suite's `gc`: by chance it
 //! takes hundreds of runs.)
 
+use std::sync::LazyLock;
+
 use asof::repo::rules::Rules;
 
 use crate::run::{Act, Bias, GRACE, HOUR, Plan, Ran, run};
@@ -21,7 +23,7 @@ struct Rule {
 
 const RULES: [Rule; 11] = [
     Rule { name: "evidence expires", from: 1, off: |r| r.evidence_expires = false, runs: unaware },
-    Rule { name: "late is noticed", from: 4, off: |r| r.late_is_noticed = false, runs: slow },
+    Rule { name: "late is noticed", from: 26, off: |r| r.late_is_noticed = false, runs: slow },
     Rule {
         name: "condemned is no evidence",
         from: 1,
@@ -30,20 +32,20 @@ const RULES: [Rule; 11] = [
     },
     Rule {
         name: "young packs stay",
-        from: 56,
+        from: 128,
         off: |r| r.young_packs_stay = false,
         runs: very_slow,
     },
     Rule {
         name: "young snapshots are roots",
-        from: 33,
+        from: 1,
         off: |r| r.young_snapshots_are_roots = false,
-        runs: steady,
+        runs: forgotten,
     },
     Rule { name: "deletion waits", from: 4, off: |r| r.deletion_waits = false, runs: slow },
     Rule {
         name: "deletion marks anew",
-        from: 7,
+        from: 38,
         off: |r| r.deletion_marks_anew = false,
         runs: slow,
     },
@@ -135,6 +137,21 @@ const DROPPED: &[Act] = &[
     Act::Do(7),
 ];
 
+/// A machine that only writes builds each time on what it published not long before, all
+/// of which is forgotten at once; the last of it just before a collector lists.
+static FORGOTTEN: LazyLock<Vec<Act>> = LazyLock::new(|| {
+    const STEP: i64 = 12;
+    let mut acts = vec![Act::Blind(7, 3), Act::Become(3, 0)];
+    for hour in (0..=2 * GRACE / HOUR + STEP).step_by(STEP as usize) {
+        let collects = (GRACE / HOUR..GRACE / HOUR + STEP).contains(&hour);
+        acts.extend([Act::Do(3), Act::Do(5), Act::Do(5)]);
+        acts.extend(collects.then_some(Act::Do(6)));
+        acts.push(Act::Pass(STEP * HOUR));
+    }
+    acts.extend([Act::Do(3), Act::Do(7)]);
+    acts
+});
+
 /// A machine was away for so long that all that was said of a pack has left the log.
 const AWAY: &[Act] = &[
     Act::Become(0, 0),
@@ -162,6 +179,10 @@ fn twice(plan: Plan) -> Plan {
     scripted(plan, TWICE)
 }
 
+fn forgotten(plan: Plan) -> Plan {
+    scripted(Plan { encrypted: true, ..plan }, &FORGOTTEN)
+}
+
 fn dropped(plan: Plan) -> Plan {
     scripted(plan, DROPPED)
 }
@@ -180,12 +201,6 @@ fn lied_to(plan: Plan) -> Plan {
 fn unaware(plan: Plan) -> Plan {
     let bias = Bias { cast: &[3, 5, 6], changes: 150, gap: GRACE, ..WITH_OWNERS };
     Plan { drowsy: Some(0), trouble: Some(0), encrypted: true, bias: Some(bias), ..plan }
-}
-
-/// Such a writer that builds each time on what it published not long before.
-fn steady(plan: Plan) -> Plan {
-    let bias = Bias { cast: &[3, 5, 6], changes: 10, gap: GRACE / 12, ..WITH_OWNERS };
-    Plan { deeds: 160, bias: Some(bias), ..unaware(plan) }
 }
 
 /// The first seed that finds something.

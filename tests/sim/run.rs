@@ -508,7 +508,8 @@ impl Run {
                     source: format!("s{tree}"),
                     path: self.trees[tree].path.clone(),
                     tag,
-                    force: !self.plan.script.is_empty()
+                    force: (!self.plan.script.is_empty()
+                        && self.members[party].pass == Pass::Owner)
                         || (self.plan.bias.is_none() && self.rng.chance(100)),
                     skip_if_unchanged: self.rng.chance(200),
                 }

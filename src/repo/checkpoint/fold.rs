@@ -53,11 +53,12 @@ pub(in crate::repo) fn merge(
             Ok(Node::Merged(run)) => run.records,
             Ok(_) => {
                 let why = "a checkpoint refers to another node";
-                problem = Some(describe(&Error::Tree { chunk: node, why }));
+                problem = Some(format!("{UNREAD}{}", describe(&Error::Tree { chunk: node, why })));
                 continue;
             }
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Future) => {
-                problem = Some(describe(&error));
+                let what = if error.kind() == Kind::NotFound { GONE } else { UNREAD };
+                problem = Some(format!("{what}{}", describe(&error)));
                 continue;
             }
             Err(error) => return Err(error),
@@ -77,13 +78,39 @@ pub(in crate::repo) fn merge(
         repo.index().fold(&folded)?;
     }
     if let Some(problem) = problem {
-        let problem = format!("its checkpoint: {problem}");
         folding.problems.push(problem.clone());
         folding.record.problem = Some(problem);
         folding.record.blocks = unread;
         folding.record.covers.clear();
     }
     Ok(())
+}
+
+/// So the problem of a record begins whose checkpoint cannot be read, or is not there.
+const UNREAD: &str = "its checkpoint: ";
+const GONE: &str = "its checkpoint is gone: ";
+
+/// Whether that is the problem of a record whose checkpoint is not there any more.
+pub(in crate::repo) fn is_gone(problem: &str) -> bool {
+    problem.starts_with(GONE)
+}
+
+/// Checkpoints that could not be read, though all that they stand for is known by now:
+/// from the records themselves, or from a newer one. They stop nobody. Returns them.
+///
+/// # Errors
+///
+/// [`Error::Index`] if the index cannot be read or written.
+pub(in crate::repo) fn superfluous(repo: &Repository) -> Result<Vec<RecordId>> {
+    let mut found = Vec::new();
+    for one in super::damaged(repo)? {
+        let records = &one.checkpoint.records;
+        if !records.is_empty() && repo.index().unknown_records(records)?.is_empty() {
+            found.push(one.record);
+        }
+    }
+    repo.index().unblock(&found)?;
+    Ok(found)
 }
 
 /// Takes a record apart that a checkpoint carries.
