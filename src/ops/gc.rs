@@ -15,7 +15,7 @@
 //! that it keeps. A run that is interrupted anywhere has done nothing that must be
 //! undone: the next one sees what there is and goes on.
 //!
-//! Memory: see [`packs`], [`chunks`] and [`mark`]; the copies are bounded by the writer.
+//! Memory: see `packs`, `chunks` and `mark`; the copies are bounded by the writer.
 
 mod bitmap;
 mod chunks;

@@ -9,7 +9,7 @@
 //! nothing else can read it. When it has stood for long enough that nobody can be
 //! reading what it replaced, that is deleted ([`drop_covered`]).
 //!
-//! A checkpoint is folded as the records would be ([`merge`]): a machine that read them
+//! A checkpoint is folded as the records would be (`fold::merge`): a machine that read them
 //! and one that did not know the same, apart from what nobody needs any more.
 
 mod carry;

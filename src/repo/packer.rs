@@ -62,7 +62,7 @@ pub struct BuiltPack {
 
 impl PackBuilder {
     /// An empty pack, sealed to `recipient` if the repository is encrypted. Once it is not
-    /// small it takes memory for `expected` bytes and [`SPARE`].
+    /// small it takes memory for `expected` bytes and some to spare.
     ///
     /// # Errors
     ///

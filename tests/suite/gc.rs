@@ -440,3 +440,60 @@ fn a_backup_may_take_longer_than_anything_is_kept() {
         }
     }
 }
+
+/// A node that cannot be fetched now is not taken for one that is gone.
+#[test]
+fn a_store_that_does_not_answer_is_no_damage() {
+    let world = World::new(false);
+    let kept = tree(&[("a", 1)]);
+    world.repo.backup("kept", kept.path());
+    world.pass(GRACE);
+    let faults = FaultStore::new(Arc::new(world.store.clone()));
+    faults.add(Fault {
+        call: Some(Call::Get),
+        prefix: "packs/".into(),
+        skip: 0,
+        times: u64::MAX,
+        action: Action::Fail(Kind::Unavailable, Moment::Before),
+    });
+    let keys = world.store.keys();
+    let away = TestRepo::from_elsewhere(Arc::new(faults));
+    let error = collect(&away, &GcOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    assert_eq!(world.store.keys(), keys);
+    world.gc();
+    world.restores("kept", kept.path());
+}
+
+/// What was listed long after the log may lack what was deleted since, rightly.
+#[test]
+fn packs_that_are_listed_long_after_the_log_are_no_damage() {
+    let world = World::new(false);
+    let (gone, kept) = (tree(&[("a", 1)]), tree(&[("b", 2)]));
+    let first = world.repo.backup("gone", gone.path()).snapshot.unwrap();
+    world.repo.backup("kept", kept.path());
+    world.forget(first);
+    world.pass(GRACE);
+    world.gc();
+    let faults = FaultStore::new(Arc::new(world.store.clone()));
+    let now = Arc::clone(&world.now);
+    faults.add(Fault {
+        call: Some(Call::List),
+        prefix: "packs/".into(),
+        skip: 0,
+        times: 1,
+        action: Action::Run(
+            Moment::Before,
+            Arc::new(move |_| {
+                now.fetch_add(GRACE, std::sync::atomic::Ordering::SeqCst);
+            }),
+        ),
+    });
+    let keys = world.store.keys();
+    let slow = TestRepo::from_elsewhere(Arc::new(faults));
+    let error = collect(&slow, &GcOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("took too long"), "{error}");
+    assert_eq!(world.store.keys(), keys);
+    assert!(world.gc().deleted.packs >= 1);
+    world.restores("kept", kept.path());
+}

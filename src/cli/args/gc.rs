@@ -28,8 +28,9 @@ pub struct GcArgs {
     /// Change nothing: say what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Delete at once. You answer for it that nobody else writes while it runs. What machines with
-    /// writer keys stored lately waits all the same, since they may build on it
+    /// Delete at once. You answer for it that nobody else writes while it runs, and, where listings
+    /// of the store may lag, for as long before and after. What machines with writer keys stored
+    /// lately waits all the same, since they may build on it
     #[arg(long)]
     pub exclusive: bool,
     /// How much of all packs may be of no use before some of them are rewritten

@@ -34,7 +34,8 @@ pub struct InitArgs {
     ///
     /// `gc` deletes data only when nothing has needed it for this long, so that backups may run
     /// at the same time. A shorter time frees space sooner; a backup whose knowledge of the store
-    /// is older than this has to ask anew. It cannot be changed later.
+    /// is older than this has to ask anew. It can be made longer later, by `gc --set-grace`,
+    /// and never shorter.
     #[arg(long, value_name = "DURATION", value_parser = duration(), hide_short_help = true)]
     pub grace: Option<Duration>,
     /// How far apart the clocks of the store's servers may be, and how late its lists [default: 1h]
