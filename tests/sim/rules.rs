@@ -1,9 +1,10 @@
 //! Each rule of safety is needed: without it the simulation finds a loss.
 //!
 //! What a rule forbids happens seldom by itself, so each has the kind of run in which it
-//! happens often. That the same runs lose nothing with the rule shows that it is the rule.
-//! (That pins are needed is shown by a backup of its own in the suite's `gc`: by chance it
-//! takes hundreds of runs.)
+//! happens often, or a script in which it happens unless the seed has it otherwise. That
+//! the same runs lose nothing with the rule shows that it is the rule. (That pins are
+//! needed is shown by a backup of its own in the suite's `gc`: by chance it takes hundreds
+//! of runs.)
 
 use std::sync::LazyLock;
 
