@@ -23,11 +23,7 @@ use asof::repo::packer::open_pack;
 use asof::store::{Call, FaultStore, MemoryStore, Store};
 
 use crate::damage::READ_DATA;
-use crate::fixture::{TestRepo, create, differences};
-
-fn noise(seed: u32, hashes: u32) -> Vec<u8> {
-    (0..hashes).flat_map(|i| sha256(&[seed.to_le_bytes(), i.to_le_bytes()].concat())).collect()
-}
+use crate::fixture::{TestRepo, create, differences, noise};
 
 fn run(repo: &TestRepo, options: CheckOptions) -> CheckReport {
     check(&repo.open(), options, &Progress::silent(), &Stop::new()).unwrap()

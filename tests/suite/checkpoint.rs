@@ -23,7 +23,7 @@ use asof::repo::{self, Repository, Rules, keyring};
 use asof::store::fault::{FaultStore, Moment};
 use asof::store::{Call, CountStore, MemoryStore, Store};
 
-use crate::fixture::{PASSPHRASE, TestRepo, create, differences, recording};
+use crate::fixture::{PASSPHRASE, TestRepo, create, noise, recording, restores_to};
 
 /// The grace period and the skew of these repositories. Seconds.
 const GRACE: i64 = 30 * 86400;
@@ -80,16 +80,6 @@ impl World {
     fn log(&self) -> Vec<String> {
         self.memory.keys().into_iter().filter(|name| name.starts_with("log/")).collect()
     }
-}
-
-fn noise(seed: u32, hashes: u32) -> Vec<u8> {
-    (0..hashes).flat_map(|i| sha256(&[seed.to_le_bytes(), i.to_le_bytes()].concat())).collect()
-}
-
-fn restores_to(repo: &TestRepo, selector: &str, tree: &Path) {
-    let out = tempfile::tempdir().unwrap();
-    repo.restore(selector, out.path());
-    assert_eq!(differences(tree, out.path()), "");
 }
 
 /// Some backups of a small tree that changes, some hours apart.

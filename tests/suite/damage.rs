@@ -20,7 +20,7 @@ use asof::repo::packer::open_pack;
 use asof::repo::{Repository, keyring};
 use asof::store::{MemoryStore, Store};
 
-use crate::fixture::{PASSPHRASE, TestRepo, create, differences, recording};
+use crate::fixture::{PASSPHRASE, TestRepo, create, differences, noise, recording, restores_to};
 
 const OTHER_PASSPHRASE: &[u8] = b"battery staple";
 
@@ -75,10 +75,6 @@ impl Damage {
             _ => assert!(store.corrupt(name, |bytes| self.apply(bytes, other))),
         }
     }
-}
-
-fn noise(seed: u32, hashes: u32) -> Vec<u8> {
-    (0..hashes).flat_map(|i| sha256(&[seed.to_le_bytes(), i.to_le_bytes()].concat())).collect()
 }
 
 fn tree(seed: u32) -> tempfile::TempDir {
@@ -164,12 +160,6 @@ fn checked(repo: &TestRepo, credential: Credential) -> CheckReport {
         assert!(report.damaged.iter().any(|d| d.object == object), "{problem}: {report:#?}");
     }
     report
-}
-
-fn restores_to(repo: &TestRepo, selector: &str, tree: &Path) {
-    let out = tempfile::tempdir().unwrap();
-    repo.restore(selector, out.path());
-    assert_eq!(differences(tree, out.path()), "");
 }
 
 /// Restores what can be, and returns what was told of the rest.

@@ -8,8 +8,7 @@ use std::process::Command;
 pub struct Disk {
     path: PathBuf,
     /// Removed after it.
-    #[allow(dead_code)]
-    of_its_own: Option<tempfile::TempDir>,
+    _of_its_own: Option<tempfile::TempDir>,
 }
 
 impl Disk {
@@ -17,7 +16,7 @@ impl Disk {
     pub fn mount(options: &str) -> Option<Disk> {
         let dir = tempfile::tempdir().unwrap();
         let mut disk = Disk::mount_on(dir.path(), options)?;
-        disk.of_its_own = Some(dir);
+        disk._of_its_own = Some(dir);
         Some(disk)
     }
 
@@ -25,7 +24,7 @@ impl Disk {
         let mount = ["-t", "tmpfs", "-o", options, "none"];
         let mounted = Command::new("mount").args(mount).arg(path).output();
         if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Disk { path: path.to_owned(), of_its_own: None });
+            return Some(Disk { path: path.to_owned(), _of_its_own: None });
         }
         let loud = "*** cannot mount a tmpfs: FULL AND READ-ONLY DISKS WERE NOT TESTED ***\n";
         let _ = std::io::Write::write_all(&mut std::io::stderr(), loud.as_bytes());

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use asof::base::{Clock, Progress, Stop, UnixTime};
+use asof::codec::hash::sha256;
 use asof::codec::passphrase::Cost;
 use asof::format::config::Parameters;
 use asof::ops::backup::{BackupOptions, BackupReport, backup};
@@ -176,4 +177,16 @@ pub fn differences(a: &Path, b: &Path) -> String {
         .expect("rsync is installed");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
+/// A restore of what the selector names is equal to the tree.
+pub fn restores_to(repo: &TestRepo, selector: &str, tree: &Path) {
+    let out = tempfile::tempdir().unwrap();
+    repo.restore(selector, out.path());
+    assert_eq!(differences(tree, out.path()), "");
+}
+
+/// Bytes that no compressor shortens: so many hashes of 32 bytes.
+pub fn noise(seed: u32, hashes: u32) -> Vec<u8> {
+    (0..hashes).flat_map(|i| sha256(&[seed.to_le_bytes(), i.to_le_bytes()].concat())).collect()
 }

@@ -2,7 +2,6 @@
 //! read it: false claims, what was revoked, what nobody signed for.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use asof::base::{ChainId, ChunkId, Clock, PackId, Progress, RecordId, UnixTime};
@@ -19,18 +18,7 @@ use asof::repo::packer::open_pack;
 use asof::repo::{Repository, keyring};
 use asof::store::{MemoryStore, Store};
 
-use crate::fixture::{FAR, TestRepo, backup_into, create, differences};
-
-/// A file's content that does not compress.
-fn noise(seed: u32, hashes: u32) -> Vec<u8> {
-    (0..hashes).flat_map(|i| sha256(&[seed.to_le_bytes(), i.to_le_bytes()].concat())).collect()
-}
-
-fn restores_to(repo: &TestRepo, selector: &str, tree: &Path) {
-    let out = tempfile::tempdir().unwrap();
-    repo.restore(selector, out.path());
-    assert_eq!(differences(tree, out.path()), "");
-}
+use crate::fixture::{FAR, TestRepo, backup_into, create, noise, restores_to};
 
 fn writer(repo: &TestRepo, label: &str, trusted: bool) -> WriterFile {
     keyring::export_writer(&repo.open(), label, None, trusted).unwrap()

@@ -22,7 +22,7 @@ use asof::store::{LocalStore, MemoryStore, Store};
 use asof::view::{Selector, Zone};
 
 use crate::disk::Disk;
-use crate::fixture::{PASSPHRASE, TestRepo, backup_into, create, differences};
+use crate::fixture::{PASSPHRASE, TestRepo, backup_into, create, differences, restores_to};
 
 fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -79,12 +79,6 @@ fn read(repo: &TestRepo, selector: &str, tree: &Path) -> Result<(), Failed> {
     assert_eq!(restored.map_err(|e| (e.kind(), said(&e)))?.errors, 0);
     assert_eq!(differences(tree, out.path()), "");
     Ok(())
-}
-
-fn restores_to(repo: &TestRepo, selector: &str, tree: &Path) {
-    let out = tempfile::tempdir().unwrap();
-    repo.restore(selector, out.path());
-    assert_eq!(differences(tree, out.path()), "");
 }
 
 /// Packs and records are named by the hash of their bytes, so a half one shows.

@@ -1,7 +1,6 @@
 //! What goes wrong costs no more than it must, and is named.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use asof::base::{Kind, Progress, SnapshotId, UnixTime};
@@ -14,7 +13,7 @@ use asof::repo::{self, keyring};
 use asof::store::fault::{FaultStore, Moment};
 use asof::store::{Call, MemoryStore, Store};
 
-use crate::fixture::{TestRepo, backup_into, create, differences, recording};
+use crate::fixture::{TestRepo, backup_into, create, recording, restores_to};
 
 fn tree(files: u32) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -27,12 +26,6 @@ fn tree(files: u32) -> tempfile::TempDir {
         fs::write(sub.join(format!("f{n}")), noise).unwrap();
     }
     dir
-}
-
-fn restores_to(repo: &TestRepo, selector: &str, tree: &Path) {
-    let out = tempfile::tempdir().unwrap();
-    repo.restore(selector, out.path());
-    assert_eq!(differences(tree, out.path()), "");
 }
 
 /// Whatever store call a backup dies at, before or after its effect: the repository
