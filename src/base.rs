@@ -13,7 +13,7 @@ pub mod units;
 
 pub use clock::Clock;
 pub use ids::{ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, WriterId};
-pub use kind::Kind;
+pub use kind::{Kind, error_chain};
 pub use pause::pause;
 pub use progress::Progress;
 pub use source_name::{NotASourceName, check_source_name, default_source_name};

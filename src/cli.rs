@@ -21,6 +21,8 @@ pub mod env;
 pub mod exit;
 pub mod failure;
 mod fstab;
+#[allow(rustdoc::broken_intra_doc_links)]
+pub mod keep;
 mod log;
 mod open;
 pub mod output;

@@ -55,3 +55,19 @@ impl Kind {
         }
     }
 }
+
+/// An error and its causes in one line. A cause that only repeats what is said already
+/// is left out.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -178,6 +178,18 @@ pub fn show_duration(time: Duration) -> String {
     }
 }
 
+/// Shows a duration of whole seconds exactly, as [`parse_duration`] reads it, in the largest
+/// unit that leaves nothing over: `30d`, `90h`, `61s`. A part of a second is dropped.
+#[must_use]
+pub fn show_span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    match units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit)) {
+        Some((unit, letter)) => format!("{}{letter}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
+}
+
 /// Shows a count with separators: `1,234,567`.
 #[must_use]
 pub fn show_count(n: u64) -> String {
@@ -332,6 +344,16 @@ mod tests {
     }
 
     #[test]
+    fn spans_are_exact() {
+        for (seconds, text) in
+            [(0, "0s"), (1, "1s"), (60, "1m"), (61, "61s"), (5400, "90m"), (324_000, "90h")]
+        {
+            assert_eq!(show_span(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(show_span(Duration::from_secs(30 * 86_400)), "30d");
+    }
+
+    #[test]
     fn counts_for_people() {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(show_count(n), text);
@@ -345,6 +367,12 @@ mod tests {
             let _ = (parse_size(&likely), parse_duration(&likely));
             let _ = (show_size(n), show_count(n), show_rate(n, Duration::from_millis(t)));
             let _ = show_duration(Duration::from_millis(t));
+        }
+
+        #[test]
+        fn a_span_reads_back_as_it_is(seconds in 0_u64..1 << 40) {
+            let time = Duration::from_secs(seconds);
+            prop_assert_eq!(parse_duration(&show_span(time)).unwrap(), time);
         }
 
         #[test]

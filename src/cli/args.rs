@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use backup::BackupArgs;
 pub use check::CheckArgs;
-pub use forget::{ForgetArgs, Keep};
+pub use forget::ForgetArgs;
 pub use gc::GcArgs;
 pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
 pub use look::{CatArgs, IndexCommand, LsArgs, SnapshotsArgs, StatArgs, StatusArgs};
@@ -285,7 +285,7 @@ impl clap::builder::TypedValueParser for SelectorParser {
         value: &std::ffi::OsStr,
     ) -> Result<Selector, clap::Error> {
         Selector::parse(value).map_err(|error| {
-            let text = crate::cli::output::chain(&error);
+            let text = crate::base::error_chain(&error);
             clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{text}\n"))
                 .with_cmd(command)
         })

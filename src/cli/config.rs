@@ -55,8 +55,7 @@
 mod error;
 mod expand;
 mod profile;
-mod retention;
-mod values;
+pub(super) mod values;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -67,10 +66,10 @@ use serde::Deserialize;
 pub use self::error::ConfigError;
 use self::expand::Expander;
 pub use self::profile::{Limits, Profile, S3Config};
-pub use self::retention::Retention;
-pub use self::values::{Size, Span};
+pub use self::values::Size;
 use crate::base::check_source_name;
 use crate::cli::env::Env;
+use crate::cli::keep::Keep;
 use crate::view::Zone;
 
 /// What the configuration file says.
@@ -89,7 +88,7 @@ pub struct Config {
     #[serde(default)]
     pub sources: BTreeMap<String, SourceConfig>,
     /// What `forget` keeps, where a profile does not say.
-    pub retention: Option<Retention>,
+    pub retention: Option<Keep>,
 }
 
 /// A source and how it is backed up.

@@ -5,9 +5,9 @@
 
 use std::error::Error as StdError;
 
-use crate::base::Kind;
+use crate::base::{Kind, error_chain};
 use crate::cli::exit::Exit;
-use crate::cli::output::{OutputError, chain};
+use crate::cli::output::OutputError;
 use crate::{format, mount, ops, repo, source, store, target, view};
 
 /// Why a command failed.
@@ -69,7 +69,7 @@ impl Failure {
     /// All causes in one line.
     #[must_use]
     pub fn message(&self) -> String {
-        chain(self.error())
+        error_chain(self.error())
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, file};
+use crate::base::error_chain;
 use crate::cli::ask::Asker;
 use crate::cli::context::Context;
-use crate::cli::output::chain;
 use crate::cli::secret::{Passphrase, Purpose};
 use crate::cli::show;
 use crate::format::writerfile::WriterFile;
@@ -150,7 +150,7 @@ fn tell(context: &Context, opened: &Opened) -> Result<(), Failure> {
         let known = synced.map_or_else(String::new, |at| show::time(&zone, at));
         out.warning(&format!(
             "the store cannot be asked for what is new; this is what was known at {known}: {}",
-            chain(error)
+            error_chain(error)
         ));
     }
     Ok(())

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use crate::base::{Kind, progress::Problem};
+use crate::base::{Kind, error_chain, progress::Problem};
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -190,7 +190,7 @@ impl Out {
 
     /// Tells why the command failed, with every cause, on standard error.
     pub fn error(&self, error: &(dyn std::error::Error + 'static)) {
-        self.tell(&format!("asof: {}", chain(error)));
+        self.tell(&format!("asof: {}", error_chain(error)));
     }
 
     /// Tells what to do about a failure, on standard error; not when quiet.
@@ -230,22 +230,6 @@ impl std::fmt::Debug for Out {
             .field("quiet", &self.quiet)
             .finish_non_exhaustive()
     }
-}
-
-/// An error and its causes in one line. A cause that only repeats what is said already
-/// is left out.
-#[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            let _ = write!(text, ": {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// A name or path as a terminal can show it: what is not text, and what would move the
@@ -435,10 +419,10 @@ pub(crate) mod tests {
     fn a_chain_of_causes_in_one_line() {
         let cause = io::Error::from(io::ErrorKind::PermissionDenied);
         assert_eq!(
-            chain(&OutputError::Write(cause)),
+            error_chain(&OutputError::Write(cause)),
             "cannot write to standard output: permission denied"
         );
-        assert_eq!(chain(&OutputError::Closed), "standard output was closed by its reader");
+        assert_eq!(error_chain(&OutputError::Closed), "standard output was closed by its reader");
     }
 
     #[test]

@@ -34,6 +34,7 @@ use minicbor::{Decode, Encode};
 use crate::base::{ChunkId, PackId, RepositoryId};
 use crate::codec::compress::Codec;
 use crate::codec::hash::ChunkKind;
+use crate::format::node::NODE_BYTES_MAX;
 use crate::format::{FormatError, LAYOUT, decode_whole, encode};
 
 const MAGIC: &[u8; 8] = b"asofpack";
@@ -49,6 +50,15 @@ pub const PACK_BYTES_MAX: u64 = 256 << 20;
 pub const FRAMES_MAX: usize = 1 << 16;
 /// No frame holds more content. Bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// The most that a chunk of that kind may have. Bytes.
+#[must_use]
+pub fn chunk_bytes_max(kind: ChunkKind) -> u32 {
+    match kind {
+        ChunkKind::Data => FRAME_BYTES_MAX as u32,
+        ChunkKind::Node => NODE_BYTES_MAX as u32,
+    }
+}
 /// No envelope is longer. Bytes.
 const ENVELOPE_BYTES_MAX: u32 = 64 << 10;
 /// No directory is longer. Bytes.

@@ -22,8 +22,9 @@ pub struct ClaimRow {
     pub size: u64,
     /// How many chunks it claims, which are numbered from 0.
     pub chunks: u32,
-    /// Whether a trusted writer made it, and in time.
-    pub trusted: bool,
+    /// When the store received it last of a trusted writer, and in time; none if it never
+    /// did. Seconds since 1970.
+    pub vouched: Option<i64>,
     /// Whether a writer other than the owner made it.
     pub by_writers: bool,
     /// When the store received it last. Seconds since 1970.
@@ -148,7 +149,7 @@ impl Index {
         let owner_is_not = |db: &Connection| -> rusqlite::Result<()> {
             let query = format!(
                 "SELECT pack.number, pack.id, pack.kind, pack.size, pack.chunks,
-                     max(coalesce(claimant.trusted AND {believed}, 0)),
+                     max(CASE WHEN claimant.trusted AND {believed} THEN claimant.receipt END),
                      max(coalesce(claimant.certified, 0)), max(coalesce(claimant.receipt, 0))
                  FROM pack LEFT JOIN claimant ON claimant.pack = pack.number
                  GROUP BY pack.number ORDER BY pack.id, pack.claim",
@@ -163,7 +164,7 @@ impl Index {
                     nodes: row.get::<_, u8>(2)? == 1,
                     size: row.get(3)?,
                     chunks: row.get(4)?,
-                    trusted: row.get(5)?,
+                    vouched: row.get(5)?,
                     by_writers: row.get(6)?,
                     latest: row.get(7)?,
                 });

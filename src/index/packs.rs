@@ -492,9 +492,8 @@ fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusql
         )?;
     let writer = record.writer.map(|w| w.0).unwrap_or_default();
     db.prepare_cached(
-        "INSERT INTO claimant VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT DO UPDATE SET trusted = max(trusted, excluded.trusted),
-             late = min(late, excluded.late)",
+        "INSERT INTO claimant VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET trusted = max(trusted, excluded.trusted)",
     )?
     .execute((
         number,
@@ -502,7 +501,6 @@ fn fold_pack(db: &Connection, record: &FoldedRecord, pack: &FoldedPack) -> rusql
         record.receipt,
         pack.trusted && !record.late,
         record.certified,
-        record.late,
         record.chain.map(|c| c.0.to_vec()),
         to_i64(record.number),
     ))?;

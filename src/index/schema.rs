@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -34,7 +34,7 @@ CREATE TABLE pack (
 -- store received it, and by which record of which chain.
 CREATE TABLE claimant (
     pack INTEGER NOT NULL, writer BLOB NOT NULL, receipt INTEGER NOT NULL,
-    trusted INTEGER NOT NULL, certified INTEGER NOT NULL, late INTEGER NOT NULL, chain BLOB,
+    trusted INTEGER NOT NULL, certified INTEGER NOT NULL, chain BLOB,
     number INTEGER NOT NULL, PRIMARY KEY (pack, writer, receipt)
 ) WITHOUT ROWID;
 -- What was said of packs that are to be deleted, claimed here or not: when the

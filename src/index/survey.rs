@@ -220,19 +220,19 @@ impl Survey {
         Ok(())
     }
 
-    /// Records that the index had read before the check began and that the store does
-    /// not have, although no checkpoint stands for them.
+    /// Records that the index had read before the check began, and that the store does
+    /// not list, although no checkpoint stands for them; with their receipts.
     ///
     /// # Errors
     ///
     /// [`Error`].
-    pub fn missing_records(&self) -> Result<Vec<RecordId>> {
+    pub fn missing_records(&self) -> Result<Vec<(RecordId, i64)>> {
         self.all(
-            "SELECT known_record.id FROM known_record JOIN record USING (id)
+            "SELECT known_record.id, receipt FROM known_record JOIN record USING (id)
              WHERE NOT covered AND known_record.id NOT IN (SELECT id FROM listed_record)
              ORDER BY known_record.id",
             [],
-            |row| row.get(0).map(RecordId),
+            |row| Ok((RecordId(row.get(0)?), row.get(1)?)),
         )
     }
 
@@ -275,6 +275,25 @@ impl Survey {
                     deleted: row.get(6)?,
                 })
             },
+        )
+    }
+
+    /// The next packs that are claimed, not said to be deleted, and not noted as there;
+    /// otherwise as [`Survey::claimed_packs`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn unlisted_packs(&self, after: Option<PackId>, upto: i64) -> Result<Vec<PackId>> {
+        let after = after.map_or_else(Vec::new, |id| id.0.to_vec());
+        self.all(
+            "SELECT DISTINCT id FROM pack
+             WHERE id > ?1 AND number <= ?2 AND id NOT IN (SELECT id FROM listed)
+                 AND NOT EXISTS
+                     (SELECT 1 FROM fate WHERE fate.pack = pack.id AND deleted IS NOT NULL)
+             ORDER BY id LIMIT 1000",
+            (after, upto),
+            |row| row.get(0).map(PackId),
         )
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lru::LruCache;
 
+use crate::base::error_chain;
 use crate::format::node::FileKind;
 use crate::mount::ahead::{Ahead, NODES_MAX};
 use crate::mount::counters::Counters;
@@ -253,13 +254,7 @@ impl Vfs {
             return;
         }
         Counters::add(&self.counters.errors, 1);
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        self.log(call, ino, &text);
+        self.log(call, ino, &error_chain(error));
     }
 
     /// Logs that the repository did not answer a question in time.

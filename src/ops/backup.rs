@@ -122,7 +122,9 @@ pub fn backup(
         "it took longer than what it built on lasts, and is read again",
     );
     if repo.keys().can_read() {
-        repo.sync(false)?;
+        for (object, why) in repo.sync(false)?.problems {
+            progress.problem(object, why);
+        }
     }
     let options = BackupOptions { force: true, ..options.clone() };
     backup_once(repo, &roots, &rules, &options, progress, stop)

@@ -89,15 +89,3 @@ impl From<index::Error> for Error {
 
 /// What an operation returns.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// An error and its causes in one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}

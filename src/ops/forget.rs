@@ -5,8 +5,9 @@
 //! for each snapshot; a dry run ends there. Then the owner publishes it. Forgetting is
 //! final, and frees nothing by itself: that is the collector's work.
 //!
-//! **Against mistakes.** A policy that keeps none of a source (a misspelt tag) is refused,
-//! and a writer's newest is kept whatever the rules say; `allow_empty` asks for both.
+//! **Against mistakes.** A policy of which no rule keeps anything of a source (a misspelt
+//! tag) and that would forget some of it is refused, and a writer's newest is kept whatever
+//! the rules say; `allow_empty` asks for both.
 //!
 //! **What has expired** is what expired by this machine's clock *and* by the store's: the
 //! newest receipt that is known. A clock that is ahead forgets nothing early; one that is
@@ -21,12 +22,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::units::show_duration;
 use crate::base::{SnapshotId, UnixTime, WriterId};
 use crate::format::fact::{Fact, Forget};
 use crate::ops::select::{check_known, snapshot_among, timelines};
 use crate::ops::{Error, Result};
 use crate::repo::log::{Chain, EncodedFact};
-use crate::repo::{Repository, SnapshotInfo};
+use crate::repo::{Repository, SnapshotInfo, grace};
 use crate::view::selector::State;
 use crate::view::{Selector, Zone};
 
@@ -115,11 +117,11 @@ pub struct ForgetReport {
     pub kept: u64,
     /// How many are forgotten.
     pub forgotten: u64,
-    /// How many are kept because they were received too late to be believed.
+    /// How many are kept only because they were received too late to be believed.
     pub late: u64,
     /// Whether nothing was published.
     pub dry_run: bool,
-    /// The grace period: at least so long after this their space comes back.
+    /// The grace period: no sooner than so long after this their space comes back.
     pub grace_seconds: u64,
 }
 
@@ -153,10 +155,10 @@ pub fn forget(repo: &Repository, options: &ForgetOptions, zone: &Zone) -> Result
 /// What would become of each snapshot.
 fn decide(repo: &Repository, options: &ForgetOptions, zone: &Zone) -> Result<ForgetReport> {
     let infos = repo.snapshots()?;
-    let mut fates = match &options.what {
-        What::Named(selectors) => named(&infos, selectors, zone, repo.clock().now())?,
+    let store_time = repo.index().newest_receipt()?.unwrap_or(i64::MIN);
+    let (mut fates, late) = match &options.what {
+        What::Named(selectors) => (named(&infos, selectors, zone, repo.clock().now())?, 0),
         What::Policies(policies) => {
-            let store_time = repo.index().newest_receipt()?.unwrap_or(i64::MIN);
             let present = repo.clock().now().min(UnixTime::new(store_time, 999_999_999));
             by_policy(&infos, policies, options, zone, present)?
         }
@@ -170,10 +172,10 @@ fn decide(repo: &Repository, options: &ForgetOptions, zone: &Zone) -> Result<For
     Ok(ForgetReport {
         kept: count(&|fate| !fate.forget),
         forgotten: count(&|fate| fate.forget),
-        late: count(&|fate| !fate.forget && !options.by_taken && is_late(fate).is_some()),
+        late,
         snapshots: fates,
         dry_run: options.dry_run,
-        grace_seconds: repo.config().parameters.grace_seconds,
+        grace_seconds: grace::in_force(repo, store_time)?.unsigned_abs(),
     })
 }
 
@@ -191,9 +193,9 @@ fn fate(info: &SnapshotInfo, forget: bool, reasons: Vec<String>) -> Fate {
     }
 }
 
-/// How long after it says it was taken a snapshot was received, if that is too long.
-fn is_late(fate: &Fate) -> Option<Duration> {
-    Some(fate.receipt.since(fate.shown_from)).filter(|late| *late > LATE)
+/// How long after it says it was taken a snapshot was received.
+fn lateness(fate: &Fate) -> Duration {
+    fate.receipt.since(fate.shown_from)
 }
 
 /// What is forgotten because it was named.
@@ -228,14 +230,15 @@ fn named(
     Ok(fates)
 }
 
-/// What is forgotten because it expired, or because no policy keeps it.
+/// What is forgotten because it expired, or because no policy keeps it; and how many are
+/// kept only because they were received late.
 fn by_policy(
     infos: &[Arc<SnapshotInfo>],
     policies: &Policies,
     options: &ForgetOptions,
     zone: &Zone,
     present: UnixTime,
-) -> Result<Vec<Fate>> {
+) -> Result<(Vec<Fate>, u64)> {
     let known = timelines(infos);
     for source in &options.sources {
         check_known(&known, source)?;
@@ -256,23 +259,24 @@ fn by_policy(
         return Err(Error::Invalid { what: what.to_owned() });
     }
     let mut fates = Vec::new();
+    let mut late = 0;
     let mut emptied = Vec::new();
     for (source, infos) in sources {
-        let before = fates.len();
-        fates.extend(of_source(&infos, policies.of(source), options, zone, present));
-        let all = fates.get(before..).unwrap_or_default();
+        let judged = of_source(&infos, policies.of(source), options, zone, present);
         // What expires may leave nothing: it was said when it was backed up.
-        let unexpired = all.iter().any(|fate: &Fate| fate.reasons != [EXPIRED]);
-        if unexpired && all.iter().all(|fate| fate.forget) && !options.allow_empty {
+        let loses = judged.fates.iter().any(|fate| fate.forget && fate.reasons != [EXPIRED]);
+        if loses && !judged.by_rule && !options.allow_empty {
             emptied.push(source);
         }
+        late += judged.late;
+        fates.extend(judged.fates);
     }
     if emptied.is_empty() {
-        return Ok(fates);
+        return Ok((fates, late));
     }
     Err(Error::Invalid {
         what: format!(
-            "nothing was forgotten, because no snapshot of {} would be kept: check what is to be \
+            "nothing was forgotten, because no rule keeps a snapshot of {}: check what is to be \
              kept, or say --allow-empty",
             emptied.join(", ")
         ),
@@ -301,13 +305,21 @@ fn check(
 }
 
 /// What becomes of the snapshots of one source.
+struct Judged {
+    fates: Vec<Fate>,
+    /// Whether a rule keeps any of them.
+    by_rule: bool,
+    /// How many are kept only because they were received late.
+    late: u64,
+}
+
 fn of_source(
     infos: &[&SnapshotInfo],
     policy: Option<&Policy>,
     options: &ForgetOptions,
     zone: &Zone,
     present: UnixTime,
-) -> Vec<Fate> {
+) -> Judged {
     let mut fates: Vec<Fate> = infos.iter().map(|info| fate(info, false, Vec::new())).collect();
     let candidates: Vec<Candidate<'_>> = fates
         .iter()
@@ -320,15 +332,24 @@ fn of_source(
             tags: &info.snapshot.tags,
             expires: fate.expires.is_some(),
             expired: fate.expires.is_some_and(|end| end <= present),
-            late: is_late(fate).filter(|_| !options.by_taken),
+            late: !options.by_taken && lateness(fate) > LATE,
         })
         .collect();
     let nothing = Policy::default();
     let mut reasons = policy.unwrap_or(&nothing).judge(&candidates, zone);
-    if policy.is_none() {
-        let standing = candidates.iter().zip(&mut reasons).filter(|(c, _)| !c.expired);
-        standing.for_each(|(_, reasons)| *reasons = vec!["no policy".to_owned()]);
-    } else if !options.allow_empty && reasons.iter().any(|reasons| !reasons.is_empty()) {
+    let by_rule = policy.is_none() || reasons.iter().any(|reasons| !reasons.is_empty());
+    let standing = candidates.iter().zip(&mut reasons).zip(&fates).filter(|((c, _), _)| !c.expired);
+    let mut late = 0;
+    for ((candidate, reasons), fate) in standing {
+        if policy.is_none() {
+            *reasons = vec!["no policy".to_owned()];
+        } else if candidate.late {
+            late += u64::from(reasons.is_empty());
+            let after = show_duration(lateness(fate));
+            reasons.push(format!("received {after} after it was taken"));
+        }
+    }
+    if by_rule && !options.allow_empty {
         for newest in policy::lines(&candidates).iter().filter_map(|line| line.first()) {
             if reasons[*newest].is_empty() {
                 reasons[*newest].push("newest".to_owned());
@@ -344,5 +365,5 @@ fn of_source(
             (true, false) => vec!["no rule keeps it".to_owned()],
         };
     }
-    fates
+    Judged { fates, by_rule, late }
 }

@@ -27,23 +27,27 @@ mod remove;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::units::show_span;
 use crate::base::{ChunkId, PackId, Progress, SnapshotId, Stop, UnixTime, WriterId};
 use crate::format::config::GRACE_SECONDS_MAX;
 use crate::format::fact::{Fact, Grace, Packs as PackList};
 use crate::format::item::Item;
 use crate::index::{Pinned, RootRow};
 use crate::ops::{Error, Result};
-use crate::repo::checkpoint::{self, CompactOptions, Compacted, Dropped, compact, drop_covered};
+use crate::repo::checkpoint::{
+    self, CompactOptions, Compacted, Dropped, Verified, compact, drop_covered, droppable,
+};
 use crate::repo::grace;
 use crate::repo::log::{Chain, EncodedFact};
 use crate::repo::writer::WriterOptions;
 use crate::repo::{self, Repository};
 use bitmap::Bitmap;
 use chunks::Chunks;
-use copy::{Copied, Copying};
+use copy::Copying;
 use mark::{Marked, mark};
 use packs::{Pack, Packs};
 use plan::{Chosen, Marks, Plan};
@@ -106,15 +110,17 @@ pub struct GcReport {
     pub nodes: u64,
     /// Packs in the store when the run began.
     pub before: Amount,
-    /// Packs that are condemned now.
+    /// Packs that are condemned now, and wait.
     pub condemned: Amount,
-    /// Of these, the ones of which what is needed was copied.
+    /// Packs among those condemned or, by an exclusive run, deleted, of which what is needed
+    /// was copied.
     pub rewritten: Amount,
     /// Packs out of which scattered nodes of newest snapshots were copied.
     pub gathered: Amount,
     /// Bytes of the packs that the copies are in.
     pub bytes_written: u64,
-    /// Packs that nobody ever published, among those condemned.
+    /// Packs that nobody ever published, among those condemned or, by an exclusive run,
+    /// deleted.
     pub unpublished: Amount,
     /// Packs that were deleted.
     pub deleted: Amount,
@@ -124,13 +130,13 @@ pub struct GcReport {
     pub young: Amount,
     /// When the next of what waits can be deleted.
     pub next: Option<UnixTime>,
-    /// Records that were merged into a checkpoint.
+    /// Records that were merged into a checkpoint; a dry run does not find out.
     pub compacted: Compacted,
     /// Records that a checkpoint replaced long ago, and that were deleted.
     pub dropped: Dropped,
     /// Packs that could not be copied and stay, and why.
     pub failed: Vec<(String, String)>,
-    /// Snapshots that came too late and cannot be read whole, which keeps nothing.
+    /// Snapshots that came too late and whose trees cannot be read whole, which keeps nothing.
     pub late: Vec<String>,
     /// Whether it was a dry run.
     pub dry_run: bool,
@@ -145,7 +151,7 @@ pub(crate) struct Collection {
 }
 
 impl Collection {
-    /// Whether what was condemned at `condemned` may be deleted (rule D1).
+    /// Whether what was condemned at `condemned` may be deleted (rule C2).
     fn is_due(&self, repo: &Repository, condemned: i64) -> bool {
         !repo.rules().deletion_waits
             || condemned.saturating_add(self.grace).saturating_add(self.skew) <= self.at
@@ -179,22 +185,23 @@ pub fn gc(
     }
     refuse_unread_records(repo)?;
     let at = synced.at.ok_or_else(|| no_single_time(repo))?;
-    let parameters = &repo.config().parameters;
-    let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX / 4);
     let collection = Collection {
         at: at.seconds,
         grace: grace::in_force(repo, at.seconds)?,
-        skew: seconds(parameters.skew_seconds),
+        skew: repo.skew_seconds(),
     };
     // First of all, so that a checkpoint on which records depend is known to be whole
     // before packs go, and no record is left whose nodes are gone.
-    let mut dropped = Dropped::default();
-    if !options.dry_run {
-        if checkpoint::verify(repo, progress, stop)? > 0 {
+    let dropped = if options.dry_run {
+        let found = droppable(repo, at, options.exclusive)?;
+        Dropped { objects: found.names.len() as u64, bytes: found.bytes }
+    } else {
+        let Verified { sound, damaged } = checkpoint::verify(repo, progress, stop)?;
+        if damaged > 0 {
             compact(repo, at, &options.compact, progress, stop)?;
         }
-        dropped = drop_covered(repo, at, options.exclusive, progress, stop)?;
-    }
+        drop_covered(repo, at, options.exclusive, &sound, progress, stop)?
+    };
     let epoch = repo.index().epoch();
     let mut packs = Packs::load(repo)?;
     // What the log said then may have been forgotten and deleted since.
@@ -220,15 +227,14 @@ pub fn gc(
         dry_run: options.dry_run,
         ..GcReport::default()
     };
-    let is_certain = roots.late.is_empty() && roots.forgotten.is_empty();
+    let is_certain = roots.late.is_empty() && roots.spare.is_empty();
     let certain = if is_certain { None } else { Some(live.clone()) };
-    // Whoever collected alone may have deleted what they need: it is kept as far as it is there.
-    let forgotten = mark(repo, known, &roots.forgotten, &mut live, progress, stop)?;
-    report.nodes += forgotten.nodes;
+    let spare = mark(repo, known, &roots.spare, &mut live, progress, stop)?;
+    report.nodes += spare.nodes;
     for (id, refs) in &roots.late {
         let marked = mark(repo, known, refs, &mut live, progress, stop)?;
         report.nodes += marked.nodes;
-        if marked.broken_count > 0 {
+        if marked.lacks {
             report.late.push(id.to_string());
         }
     }
@@ -242,9 +248,9 @@ pub fn gc(
     if plan.missing_count > 0 {
         return Err(missing(&plan));
     }
-    plan::decide(repo, &packs, &collection, options, &mut plan);
-    plan::find_scattered(repo, &packs, &chosen, &mut plan);
-    tell(&packs, &plan, &collection, &mut report);
+    let budget = plan::decide(repo, &packs, &collection, options, &mut plan);
+    plan::find_scattered(repo, &packs, &chosen, budget, &mut plan);
+    tell(&packs, &plan, &collection, options, &mut report);
     if options.dry_run {
         return Ok(report);
     }
@@ -289,22 +295,34 @@ impl Run<'_> {
         // Nodes of newest snapshots that are scattered; the packs they were in stay.
         let gathering = Copying { needed: &chosen.front, whole: false, ..copying };
         let gathered = gathering.run(&plan.gather, copies)?;
-        report.gathered = Amount { packs: plan.gather.len() as u64, bytes: gathered.bytes_read };
-        note_copies(report, &copied);
+        // Statements of snapshots that stay, to which nothing refers.
+        let dead_nodes: Vec<usize> =
+            plan.dead.iter().filter(|at| packs.all[**at].nodes).copied().collect();
+        let statements = copying.run(&dead_nodes, copies)?;
+        report.gathered = amount(packs, &gathered.packs);
+        report.bytes_written =
+            [&copied, &gathered, &statements].map(|one| one.written.bytes_stored).iter().sum();
+        let failed = copied.failed.into_iter().chain(gathered.failed);
+        report.failed = failed.map(|(id, why)| (id.to_string(), why)).collect();
         let mut chain = Chain::default();
         let deadline = UnixTime::new(collection.at.saturating_add(repo.evidence_lasts()), 0);
         let done: HashSet<usize> = copied.packs.iter().copied().collect();
-        let rewritten = plan.rewrite.iter().filter(|at| done.contains(at));
-        let condemn: Vec<usize> = plan.dead.iter().chain(rewritten).copied().collect();
+        let rewritten: Vec<usize> =
+            plan.rewrite.iter().filter(|at| done.contains(at)).copied().collect();
+        report.rewritten = amount(packs, &rewritten);
+        let condemn: Vec<usize> = plan.dead.iter().chain(&rewritten).copied().collect();
         progress.enter("condemning");
         if !condemn.is_empty() {
             let facts = self.facts(&condemn, Fact::Condemn);
             let published = chain.publish_soon(repo, facts, deadline)?;
+            if published.late {
+                return Err(repo::Error::Late { what: "the condemnation" }.into());
+            }
             let waits = collection.grace.saturating_add(collection.skew);
             let next = UnixTime::new(published.receipt.seconds.saturating_add(waits), 0);
             report.next = report.next.or(Some(next));
         }
-        // Rule D1: whatever is needed of them stands elsewhere by now.
+        // Rule C2: whatever is needed of them stands elsewhere by now.
         let kept = |at: &&usize| {
             packs.all[**at].needed == 0 || done.contains(*at) || !repo.rules().deletion_marks_anew
         };
@@ -320,9 +338,8 @@ impl Run<'_> {
         progress.enter("deleting");
         let ids: Vec<PackId> = delete.iter().map(|at| packs.all[*at].id).collect();
         remove::packs(repo, &ids, options.deletions, stop)?;
-        report.condemned = amount(packs, &condemn);
+        report.condemned = amount(packs, if options.exclusive { &[] } else { &condemn });
         if options.exclusive {
-            report.condemned = Amount::default();
             report.next = None;
         }
         report.deleted = amount(packs, &delete);
@@ -341,28 +358,32 @@ impl Run<'_> {
     }
 }
 
-fn note_copies(report: &mut GcReport, copied: &Copied) {
-    report.bytes_written = copied.written.bytes_stored;
-    report.rewritten = Amount { packs: copied.packs.len() as u64, bytes: copied.bytes_read };
-    report.failed = copied.failed.iter().map(|(id, why)| (id.to_string(), why.clone())).collect();
-}
-
 fn amount(packs: &Packs, places: &[usize]) -> Amount {
     let bytes = places.iter().map(|at| packs.all[*at].size).sum();
     Amount { packs: places.len() as u64, bytes }
 }
 
 /// What the plan comes to, before anything is done.
-fn tell(packs: &Packs, plan: &Plan, collection: &Collection, report: &mut GcReport) {
+fn tell(
+    packs: &Packs,
+    plan: &Plan,
+    collection: &Collection,
+    options: &GcOptions,
+    report: &mut GcReport,
+) {
     let all: Vec<usize> = (0..packs.all.len()).filter(|at| packs.all[*at].present).collect();
     report.before = amount(packs, &all);
     let condemn: Vec<usize> = plan.dead.iter().chain(&plan.rewrite).copied().collect();
-    report.condemned = amount(packs, &condemn);
     report.rewritten = amount(packs, &plan.rewrite);
+    report.gathered = amount(packs, &plan.gather);
     let unpublished: Vec<usize> =
         plan.dead.iter().filter(|at| !packs.all[**at].claimed).copied().collect();
     report.unpublished = amount(packs, &unpublished);
-    let delete: Vec<usize> = plan.due.iter().chain(&plan.leftover).copied().collect();
+    let mut delete: Vec<usize> = plan.due.iter().chain(&plan.leftover).copied().collect();
+    match options.exclusive {
+        true => delete.extend(&condemn),
+        false => report.condemned = amount(packs, &condemn),
+    }
     report.deleted = amount(packs, &delete);
     report.waiting = amount(packs, &plan.waiting);
     report.young = amount(packs, &plan.young);
@@ -379,8 +400,11 @@ struct Roots {
     newest: Vec<ChunkId>,
     /// References of all others that count.
     timely: Vec<ChunkId>,
-    /// References of snapshots that are forgotten, and that somebody may still build on.
-    forgotten: Vec<ChunkId>,
+    /// References of what is kept as far as it is there, and holds nobody up if it is not:
+    /// of snapshots that are forgotten and that somebody may still build on, since whoever
+    /// collected alone may have deleted what they need; and of checkpoints, whose facts were
+    /// just read.
+    spare: Vec<ChunkId>,
     /// Snapshots that came late, one by one: parts of them may be gone.
     late: Vec<(SnapshotId, Vec<ChunkId>)>,
     /// Snapshots that are not forgotten.
@@ -439,7 +463,7 @@ impl Roots {
                 return Ok(());
             }
             if root.forgotten {
-                roots.forgotten.extend(refs);
+                roots.spare.extend(refs);
                 return Ok(());
             }
             if let Fact::Snapshot(snapshot) = fact {
@@ -455,8 +479,12 @@ impl Roots {
         })?;
         roots.newest = newest.into_values().flat_map(|(_, refs)| refs).collect();
         for (_, fact) in repo.index().other_facts().map_err(repo::Error::from)? {
-            let item = Item::decode("fact", &fact).map_err(repo::Error::object("a fact"))?;
-            roots.timely.extend(item.refs);
+            let name = format!("a fact in {}", repo.index().path().display());
+            let item = Item::decode("fact", &fact).map_err(repo::Error::object(name))?;
+            match Fact::decode(&fact) {
+                Ok((refs, Fact::Checkpoint(_))) => roots.spare.extend(refs),
+                _ => roots.timely.extend(item.refs),
+            }
         }
         Ok(roots)
     }
@@ -522,8 +550,10 @@ pub fn set_grace(repo: &Repository, seconds: u64) -> Result<()> {
     if seconds < least || seconds > GRACE_SECONDS_MAX {
         return Err(Error::Invalid {
             what: format!(
-                "the grace period of this repository can be from {least} to {GRACE_SECONDS_MAX} \
-                 seconds: machines that only write rely on the first, which `init` fixed"
+                "the grace period of this repository can be from {} to {}: machines that only \
+                 write rely on the first, which `init` fixed",
+                show_span(Duration::from_secs(least)),
+                show_span(Duration::from_secs(GRACE_SECONDS_MAX))
             ),
         });
     }

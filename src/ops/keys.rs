@@ -59,7 +59,7 @@ pub fn list(store: &dyn Store) -> Result<Vec<KeyRow>> {
                 role: None,
                 label: String::new(),
                 created: String::new(),
-                problem: Some(crate::ops::error::chain(&error)),
+                problem: Some(crate::base::error_chain(&error)),
             },
         })
         .collect())

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::base::units::show_span;
 use crate::format::config::{GRACE_SECONDS_MAX, Parameters, SKEW_SECONDS_MAX, SKEWS_PER_GRACE};
 use crate::ops::{Error, Result};
 
@@ -46,13 +47,8 @@ fn seconds(name: &str, asked: Option<Duration>, default: u64, most: u64) -> Resu
     Ok(found)
 }
 
-/// A duration as it can be typed, in the largest unit that leaves nothing over.
 fn shown(seconds: u64) -> String {
-    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
-    match units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit)) {
-        Some((unit, letter)) => format!("{}{letter}", seconds / unit),
-        None => format!("{seconds}s"),
-    }
+    show_span(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

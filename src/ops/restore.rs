@@ -126,13 +126,7 @@ impl Restore<'_> {
     }
 
     pub(crate) fn problem(&self, path: &[u8], error: &dyn std::error::Error) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        self.progress.problem(crate::source::path::shown(path), text);
+        self.progress.problem(crate::source::path::shown(path), crate::base::error_chain(error));
         self.count(|report| report.errors += 1);
     }
 

@@ -20,12 +20,10 @@ mod nodes;
 mod search;
 
 pub use compact::{CompactOptions, Compacted, compact};
-pub use drop::{Droppable, Dropped, drop_covered, droppable, verify};
+pub use drop::{Droppable, Dropped, Verified, drop_covered, droppable, verify};
 pub use search::{Search, find_chunk};
 
 pub(super) use fold::{is_gone, is_left_out, merge, superfluous};
-
-use std::time::Duration;
 
 use crate::base::{ChunkId, RecordId, UnixTime};
 use crate::format::FormatError;
@@ -84,9 +82,4 @@ fn distrust(repo: &Repository, one: &Known, why: &str) -> Result<()> {
 /// A time and how long before: seconds since 1970.
 fn before(at: UnixTime, seconds: i64) -> i64 {
     at.seconds.saturating_sub(seconds)
-}
-
-/// How much the store's times may be apart.
-fn skew(repo: &Repository) -> Duration {
-    Duration::from_secs(repo.config().parameters.skew_seconds)
 }

@@ -14,20 +14,20 @@
 
 mod record;
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::{ChainId, Kind, RecordId, UnixTime};
+use crate::base::{ChainId, Kind, RecordId, UnixTime, error_chain};
 use crate::codec::compress::Compressor;
 use crate::codec::envelope::Envelope;
 use crate::codec::hash::sha256;
 use crate::codec::random;
 use crate::codec::seal::{Part, SealKey};
 use crate::format::FormatError;
-use crate::format::fact::Fact;
-use crate::format::fact::Signer;
+use crate::format::fact::{Fact, Signer};
 use crate::format::names::{self, Hour};
 use crate::format::record::{Body, Header, RECORD_BYTES_MAX, Record};
 use crate::index::FoldedRecord;
@@ -35,7 +35,7 @@ pub use crate::repo::chains::{ChainGap, chain_gaps};
 use crate::repo::{Error, Repository, Result, checkpoint};
 use crate::store::Listed;
 pub use record::read_facts;
-pub(in crate::repo) use record::{Folding, describe, fold_facts, is_late, read, signer_of};
+pub(in crate::repo) use record::{Folding, fold_facts, is_late, read, signer_of};
 use record::{Turn, fold, info, may_be_meant, open};
 
 /// A fact that is ready to be published.
@@ -123,7 +123,8 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// [`Error`] if it could not be stored; the chain is then as it was.
+    /// [`Error`] if it could not be stored, or not be folded into the index; the chain is
+    /// then as it was, and a record that was stored stands without anything after it.
     pub fn publish(
         &mut self,
         repo: &Repository,
@@ -149,7 +150,7 @@ impl Chain {
         let now = repo.store_now();
         let hour = Hour::of(now);
         let begun = now.seconds - now.seconds.rem_euclid(3600);
-        let skew = Duration::from_secs(repo.config().parameters.skew_seconds);
+        let skew = repo.skew();
         let soon = UnixTime::new(begun, 0).plus(NAME_LASTS + 2 * skew);
         self.publish_in(repo, facts, Some(deadline.min(soon)), hour, true)
     }
@@ -208,7 +209,7 @@ impl Chain {
         // Others go by the receipt that their listings show, which may be later than the
         // reply's time by the skew. For what it is evidence of, a receipt must not be too
         // late; for what waits for time to pass after it, not too early.
-        let skew = Duration::from_secs(repo.config().parameters.skew_seconds);
+        let skew = repo.skew();
         let shown = put.latest.plus(skew);
         let receipt = if waits { put.latest } else { put.receipt };
         let mut folded = fold(repo, id, &header, &body, &signer, receipt);
@@ -218,7 +219,7 @@ impl Chain {
             && certificate.expires.is_some_and(|end| shown > end)
         {
             return Err(Error::NotAllowed {
-                action: "publishing what this backup stored",
+                action: "publishing what was stored",
                 needs: "a writer key that has not expired",
             });
         }
@@ -249,22 +250,28 @@ impl Chain {
 ///
 /// [`Error`] if the store cannot be listed or a record cannot be fetched.
 pub fn sync(repo: &Repository, full: bool) -> Result<SyncReport> {
-    let first = sync_once(repo, full)?;
-    let gone = |(_, why): &(String, String)| checkpoint::is_gone(why);
-    if !first.problems.iter().any(gone) {
-        return Ok(first);
+    // What a checkpoint stands for leaves the log, and what it is made of goes when another
+    // has taken its place. The next listing shows what replaced it.
+    let (mut gone, mut again) = (HashSet::new(), true);
+    let mut records = 0;
+    loop {
+        let before = gone.len();
+        let report = sync_once(repo, full, &mut gone)?;
+        records += report.records;
+        let replaced = report.problems.iter().any(|(_, why)| checkpoint::is_gone(why));
+        if gone.len() == before && !(replaced && std::mem::take(&mut again)) {
+            return Ok(SyncReport { records, ..report });
+        }
     }
-    // What a checkpoint is made of goes when another has taken its place, which the next
-    // listing shows.
-    let mut second = sync_once(repo, full)?;
-    second.records += first.records;
-    Ok(second)
 }
 
-fn sync_once(repo: &Repository, full: bool) -> Result<SyncReport> {
+/// Lists once. Records that are listed and not there are added to `gone`; those that were
+/// in it before are problems.
+fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Result<SyncReport> {
+    let gone_before = gone.len();
     let index = repo.index();
     let parameters = &repo.config().parameters;
-    let skew = Duration::from_secs(parameters.skew_seconds);
+    let skew = repo.skew();
     let grace = Duration::from_secs(parameters.grace_seconds);
     let now = repo.store_now();
     let last_hour = stored_time(repo, "listed")?;
@@ -330,7 +337,7 @@ fn sync_once(repo: &Repository, full: bool) -> Result<SyncReport> {
             _ => break,
         }
     }
-    fetch_newest_first(repo, found, last_full.is_none(), &mut report)?;
+    fetch_newest_first(repo, found, last_full.is_none(), gone, &mut report)?;
     let superfluous = checkpoint::superfluous(repo)?;
     report.problems.retain(|(name, why)| {
         let id = names::parse_record(name).map(|(_, id)| id);
@@ -347,8 +354,14 @@ fn sync_once(repo: &Repository, full: bool) -> Result<SyncReport> {
     let mut lost = None;
     for name in missing {
         let Some((_, id)) = names::parse_record(&name) else { continue };
-        if !index.is_covered(&id)? && !checkpoint::is_left_out(repo, &id)? {
-            lost = Some(name);
+        if index.is_covered(&id)? || checkpoint::is_left_out(repo, &id)? {
+            continue;
+        }
+        // A listing may miss what was put lately, and hides nothing from who asks by name.
+        match repo.store().get(&name, RECORD_BYTES_MAX) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Damaged) => lost = Some(name),
+            Err(error) => return Err(error.into()),
         }
     }
     if let Some(lost) = lost {
@@ -363,7 +376,8 @@ fn sync_once(repo: &Repository, full: bool) -> Result<SyncReport> {
     // A listing that takes long shows no single time: what it relies on could be gone
     // again before it ends. And what is condemned may stand in a record that cannot be
     // read now.
-    let whole = report.lost.is_none() && index.blocking_records()?.is_empty();
+    let read = gone.len() == gone_before && index.blocking_records()?.is_empty();
+    let whole = report.lost.is_none() && read;
     let quick = |at: &UnixTime| ended.is_some_and(|end| end.since(*at) <= grace / 4);
     report.at = begun.filter(quick).filter(|_| whole);
     if let Some(at) = report.at {
@@ -412,8 +426,7 @@ struct Found {
 /// Those of which nothing is known yet.
 fn unknown(repo: &Repository, mut found: Vec<Found>) -> Result<Vec<Found>> {
     let ids: Vec<RecordId> = found.iter().map(|one| one.id).collect();
-    let unknown: std::collections::HashSet<RecordId> =
-        repo.index().unknown_records(&ids)?.into_iter().collect();
+    let unknown: HashSet<RecordId> = repo.index().unknown_records(&ids)?.into_iter().collect();
     found.retain(|one| unknown.contains(&one.id));
     Ok(found)
 }
@@ -424,6 +437,7 @@ fn fetch_newest_first(
     repo: &Repository,
     mut found: Vec<Found>,
     carefully: bool,
+    gone: &mut HashSet<RecordId>,
     report: &mut SyncReport,
 ) -> Result<()> {
     // If one record stands under two hours, its receipt is the earlier.
@@ -441,7 +455,7 @@ fn fetch_newest_first(
                 (id, Listed { key: names::record(hour, id), size, receipt })
             })
             .collect();
-        fetch_batch(repo, &batch, report)?;
+        fetch_batch(repo, &batch, gone, report)?;
         count = (count * 2).min(BATCH);
     }
     Ok(())
@@ -451,11 +465,13 @@ fn fetch_newest_first(
 fn fetch_batch(
     repo: &Repository,
     batch: &[(RecordId, Listed)],
+    gone: &mut HashSet<RecordId>,
     report: &mut SyncReport,
 ) -> Result<()> {
     const FETCHERS: usize = 8;
     let next = std::sync::atomic::AtomicUsize::new(0);
     let large = Mutex::new(());
+    let still_listed: &HashSet<RecordId> = gone;
     let outcomes: Vec<(usize, Result<Folding>)> = std::thread::scope(|scope| {
         let worker = || {
             let mut mine = Vec::new();
@@ -464,7 +480,7 @@ fn fetch_batch(
                 let Some((id, object)) = batch.get(at) else {
                     break;
                 };
-                mine.push((at, fetch_one(repo, *id, object, &large)));
+                mine.push((at, fetch_one(repo, *id, object, still_listed.contains(id), &large)));
             }
             mine
         };
@@ -482,7 +498,13 @@ fn fetch_batch(
     });
     let mut folded = Vec::new();
     for (at, outcome) in outcomes {
-        let folding = outcome?;
+        let folding = match outcome {
+            Err(Error::Store(error)) if error.kind == Kind::NotFound => {
+                gone.extend(batch.get(at).map(|(id, _)| *id));
+                continue;
+            }
+            outcome => outcome?,
+        };
         report.records += 1;
         let name = batch.get(at).map(|(_, object)| object.key.clone()).unwrap_or_default();
         report.problems.extend(folding.problems.into_iter().map(|why| (name.clone(), why)));
@@ -491,10 +513,13 @@ fn fetch_batch(
     Ok(repo.index().fold(&folded)?)
 }
 
+/// Fetches a record and takes it apart. That it is not there is a problem of it only if it
+/// is `still_listed`, and an error else.
 fn fetch_one(
     repo: &Repository,
     id: RecordId,
     object: &Listed,
+    still_listed: bool,
     large: &Mutex<()>,
 ) -> Result<Folding> {
     let (name, receipt) = (&object.key, object.receipt);
@@ -502,7 +527,10 @@ fn fetch_one(
     if object.size > LARGE_RECORD {
         turn.wait();
     }
-    let read = repo.store().get(name, RECORD_BYTES_MAX).map_err(Error::Store);
+    let read = match repo.store().get(name, RECORD_BYTES_MAX) {
+        Err(error) if error.kind == Kind::NotFound && !still_listed => return Err(error.into()),
+        read => read.map_err(Error::Store),
+    };
     let blocks = match &read {
         Ok(bytes) => may_be_meant(repo, id, bytes),
         Err(_) => true,
@@ -515,7 +543,7 @@ fn fetch_one(
             Ok(folding)
         }
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Future | Kind::NotFound) => {
-            let why = describe(&error);
+            let why = error_chain(&error);
             let record = FoldedRecord {
                 id: Some(id),
                 receipt: receipt.seconds,

@@ -14,7 +14,7 @@ use crate::codec::random;
 use crate::codec::seal::{Part, SealKey, Sealer, TAG_BYTES};
 use crate::format::pack::{
     DIRECTORY_BYTES_MAX, Directory, FOOTER_BYTES, FRAME_BYTES_MAX, FRAMES_MAX, Frame, HEADER_BYTES,
-    Header, PackFact, associated, decode_footer, encode_footer, envelope_info,
+    Header, PackFact, associated, chunk_bytes_max, decode_footer, encode_footer, envelope_info,
 };
 use crate::format::{FormatError, names};
 use crate::repo::{Error, Result};
@@ -309,13 +309,21 @@ pub fn each_chunk(
     let sealer = fact.key.map(|key| SealKey::from_bytes(key).sealer());
     let mut content: Vec<u8> = Vec::new();
     let mut content_start = 0;
-    let mut frames = fact.directory.frames.iter().enumerate();
+    let mut frames = fact.directory.frames.iter().enumerate().peekable();
+    let longest = chunk_bytes_max(fact.kind);
     for (place, (id, start, length)) in fact.directory.places().enumerate() {
+        if length > longest {
+            // Nobody stores such a chunk: whoever claims it wants memory filled.
+            each(place, id, None)?;
+            continue;
+        }
         // Drop what earlier chunks used, then open frames until this one is whole.
         let done = usize::try_from(start - content_start).unwrap_or(usize::MAX);
         if done >= content.len() {
             content.clear();
-            content_start = start;
+            let ends = |frame: &Frame| frame.start + u64::from(frame.plain_len);
+            while frames.next_if(|(_, frame)| ends(frame) <= start).is_some() {}
+            content_start = frames.peek().map_or(start, |(_, frame)| frame.start.min(start));
         } else if done > FRAME_BYTES_MAX {
             content.drain(..done);
             content_start = start;
@@ -351,6 +359,7 @@ pub const FRAME_OVERHEAD: usize = TAG_BYTES;
 mod tests {
     use super::*;
     use crate::codec::compress::Compressor;
+    use crate::format::node::NODE_BYTES_MAX;
 
     const REPOSITORY: RepositoryId = RepositoryId([1; 32]);
 
@@ -399,6 +408,34 @@ mod tests {
                 assert!(opened.is_err(), "byte {i}");
             }
         }
+    }
+
+    /// A chunk that nobody may store is not put together, and those beside it are read.
+    #[test]
+    fn a_chunk_that_is_too_long_is_passed_over() {
+        let ids = IdKey::secret(&[1; 32]);
+        let mut compressor = Compressor::new(3);
+        let long = NODE_BYTES_MAX + (1 << 20);
+        let part = long / 2;
+        let id = |plain: &[u8]| ids.chunk_id(ChunkKind::Node, &sha256(plain));
+        let mut builder = PackBuilder::new(ChunkKind::Node, REPOSITORY, None, 1 << 16).unwrap();
+        let mut add = |plain: Vec<u8>, chunks: Vec<(ChunkId, u32)>| {
+            let (codec, packed) = compressor.pack(&plain);
+            builder.add(PackedFrame { codec, packed, plain_len: plain.len() as u32, chunks });
+        };
+        let (before, behind) = (vec![1; 1000], vec![2; 500]);
+        let zeros = vec![0; long];
+        let first = [before.as_slice(), &zeros[..part]].concat();
+        add(first, vec![(id(&before), 1000), (id(&zeros), long as u32)]);
+        add([&zeros[part..], behind.as_slice()].concat(), vec![(id(&behind), 500)]);
+        let pack = builder.finish();
+        let mut found = Vec::new();
+        each_chunk(&pack.fact, &pack.bytes, &ids, |place, _, plain| {
+            found.push((place, plain.map(<[u8]>::to_vec)));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found, [(0, Some(before)), (1, None), (2, Some(behind))]);
     }
 
     #[test]

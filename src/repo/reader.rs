@@ -22,7 +22,8 @@ use bytes::Bytes;
 use crate::base::{ChunkId, Kind};
 use crate::cache::{DiskCache, MemoryCache};
 use crate::codec::hash::{ChunkKind, sha256};
-use crate::format::node::{NODE_BYTES_MAX, Node};
+use crate::format::node::Node;
+use crate::format::pack::chunk_bytes_max;
 use crate::index::{ChunkPlace, Index};
 use crate::repo::keys::Keys;
 use crate::repo::library::LoadedNode;
@@ -304,7 +305,7 @@ impl Reader {
         let end = place.start + u64::from(place.length);
         if frames.is_empty() && place.length > 0
             || end > pack.directory.content_len()
-            || kind == ChunkKind::Node && place.length as usize > NODE_BYTES_MAX
+            || place.length > chunk_bytes_max(kind)
         {
             return Err(corrupt());
         }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -246,6 +247,18 @@ impl Repository {
         let parameters = &self.config.parameters;
         let lasts = parameters.grace_seconds.saturating_sub(2 * parameters.skew_seconds);
         i64::try_from(lasts).unwrap_or(i64::MAX)
+    }
+
+    /// By how much the store's clocks and listings may be wrong.
+    #[must_use]
+    pub fn skew(&self) -> Duration {
+        Duration::from_secs(self.config.parameters.skew_seconds)
+    }
+
+    /// The same. Seconds.
+    #[must_use]
+    pub fn skew_seconds(&self) -> i64 {
+        i64::try_from(self.config.parameters.skew_seconds).unwrap_or(i64::MAX / 4)
     }
 
     /// Why the index had to be made anew when the repository was opened, if it was.

@@ -278,7 +278,7 @@ impl Shared {
         let deadline = self.standing.deadline(self.repo.store_now());
         let published = chain.publish(&self.repo, facts, Some(deadline))?;
         if published.late {
-            return Err(Error::Late { what: "what this backup stored" });
+            return Err(Error::Late { what: "what was stored" });
         }
         Ok(published)
     }
@@ -538,7 +538,7 @@ impl Publishing {
         let still = |packs: &HashSet<PackId>| Ok(!index.any_doomed(packs)?);
         match shared.standing.renew(pinned.min(at.seconds), still)? {
             true => Ok(()),
-            false => Err(Error::Late { what: "what this backup stored" }),
+            false => Err(Error::Late { what: "what was stored" }),
         }
     }
 }

@@ -46,6 +46,7 @@ fn a_wrong_command_line_ends_with_2() {
     Ran::of(command.output().unwrap()).exits(2).tells("ASOF_REPOSITORY");
     let mut command = bench.command();
     command.env_remove("ASOF_PASSWORD").arg("init");
+    Ran::of(command.output().unwrap()).exits(2).tells("ASOF_PASSWORD");
     assert!(!bench.path("repo").exists());
 }
 

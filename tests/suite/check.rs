@@ -1,6 +1,7 @@
 //! `check`: what it reads, what it remembers, and what it does not take for damage. What
 //! it finds is in `damage`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -20,10 +21,11 @@ use asof::repo::keyring;
 use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact, read_facts};
 use asof::repo::packer::open_pack;
-use asof::store::{Call, FaultStore, MemoryStore, Store};
+use asof::store::fault::{Action, Fault, Moment};
+use asof::store::{self, Call, FaultStore, MemoryStore, Store};
 
 use crate::damage::READ_DATA;
-use crate::fixture::{TestRepo, create, differences, noise};
+use crate::fixture::{PASSPHRASE, TestRepo, create, differences, noise};
 
 fn run(repo: &TestRepo, options: CheckOptions) -> CheckReport {
     check(&repo.open(), options, &Progress::silent(), &Stop::new()).unwrap()
@@ -80,6 +82,75 @@ fn what_was_found_whole_lately_can_be_left_out() {
     whole(&report);
     // Another machine has read none.
     assert_eq!(run(&repo, lately).packs_read, 8);
+}
+
+/// A store whose listings leave out what was put lately, as some may.
+struct Lagging {
+    store: MemoryStore,
+    hidden: HashSet<String>,
+}
+
+impl Store for Lagging {
+    fn put_new(&self, key: &str, body: bytes::Bytes) -> store::Result<store::Put> {
+        self.store.put_new(key, body)
+    }
+    fn get(&self, key: &str, limit: u64) -> store::Result<bytes::Bytes> {
+        self.store.get(key, limit)
+    }
+    fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> store::Result<bytes::Bytes> {
+        self.store.get_range(key, range)
+    }
+    fn list(&self, prefix: &str, after: Option<&str>) -> store::Result<store::Page> {
+        let mut page = self.store.list(prefix, after)?;
+        page.objects.retain(|object| !self.hidden.contains(&object.key));
+        Ok(page)
+    }
+    fn delete(&self, key: &str) -> store::Result<()> {
+        self.store.delete(key)
+    }
+    fn location(&self) -> String {
+        self.store.location()
+    }
+}
+
+/// What a listing may still miss is asked for by name before it is called missing.
+#[test]
+fn a_listing_that_lags_is_no_damage() {
+    let (memory, repo) = with_packs(1);
+    let before: HashSet<String> = memory.keys().into_iter().collect();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), noise(7, 1000)).unwrap();
+    repo.backup("late", dir.path());
+    let hidden = memory.keys().into_iter().filter(|key| !before.contains(key)).collect();
+    let lagging = Lagging { store: memory.clone(), hidden };
+    // The index of the machine that made the backup.
+    let same = TestRepo { store: Arc::new(lagging), cache: repo.cache };
+    let open = same.open_with(Credential::Passphrase(PASSPHRASE.to_vec().into())).unwrap();
+    let run = || check(&open, READ_DATA, &Progress::silent(), &Stop::new()).unwrap();
+    let report = run();
+    whole(&report);
+    assert_eq!((report.packs, report.packs_read), (4, 4));
+    for key in packs(&memory).iter().filter(|key| !before.contains(*key)) {
+        memory.delete(key).unwrap();
+    }
+    assert!(run().damaged_objects > 0, "what is gone is told");
+}
+
+/// Whoever removes a key may do so while a check runs.
+#[test]
+fn a_key_that_is_removed_meanwhile_is_no_damage() {
+    let (memory, _repo) = with_packs(1);
+    let faults = FaultStore::new(Arc::new(memory));
+    let repo = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+    let open = repo.open();
+    faults.add(Fault {
+        call: Some(Call::Get),
+        prefix: names::KEYS.into(),
+        skip: 0,
+        times: 1,
+        action: Action::Fail(Kind::NotFound, Moment::Before),
+    });
+    whole(&check(&open, CheckOptions::default(), &Progress::silent(), &Stop::new()).unwrap());
 }
 
 #[test]

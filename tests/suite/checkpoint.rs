@@ -1,6 +1,7 @@
 //! A checkpoint of the owner stands for the records that it merged.
 
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use asof::repo::{self, Repository, Rules, keyring};
 use asof::store::fault::{FaultStore, Moment};
 use asof::store::{Call, CountStore, MemoryStore, Store};
 
+use crate::crash::at_every_call;
 use crate::fixture::{PASSPHRASE, TestRepo, create, noise, recording, restores_to};
 
 /// The grace period and the skew of these repositories. Seconds.
@@ -71,7 +73,9 @@ impl World {
     fn drop(&self, repo: &Arc<Repository>, exclusive: bool) -> Dropped {
         let at = repo.sync(true).unwrap().at.unwrap();
         let found = droppable(repo, at, exclusive).unwrap();
-        let dropped = drop_covered(repo, at, exclusive, &Progress::silent(), &Stop::new()).unwrap();
+        let dropped =
+            drop_covered(repo, at, exclusive, &HashSet::new(), &Progress::silent(), &Stop::new())
+                .unwrap();
         assert_eq!(dropped.objects, found.names.len() as u64);
         assert_eq!(dropped.bytes, found.bytes);
         dropped
@@ -195,7 +199,7 @@ fn a_chunk_is_found_in_place_with_one_ranged_read() {
     world.pass(2 * SKEW + 1);
     world.compact(&open, 1).unwrap();
     let at = open.sync(true).unwrap().at.unwrap();
-    drop_covered(&open, at, true, &Progress::silent(), &Stop::new()).unwrap();
+    drop_covered(&open, at, true, &HashSet::new(), &Progress::silent(), &Stop::new()).unwrap();
     let index = open.index();
     let count = Arc::new(CountStore::new(Arc::new(world.memory.clone())));
     let stranger = TestRepo::from_elsewhere(count.clone());
@@ -386,7 +390,7 @@ fn dump(repo: &Repository) -> BTreeSet<String> {
         "SELECT 'record', hex(id), receipt, hex(writer), hex(chain), number, hex(previous), late
          FROM record WHERE writer IS NOT NULL",
         "SELECT 'claim', hex(pack.id), hex(claim), kind, size, doomed, chunks, hex(frames),
-             hex(writer), receipt, trusted, certified, late, hex(chain), claimant.number
+             hex(writer), receipt, trusted, certified, hex(chain), claimant.number
          FROM pack JOIN claimant ON claimant.pack = pack.number",
         "SELECT 'chunk', hex(pack.id), hex(claim), hex(chunk.id), place, start, length
          FROM chunk JOIN pack ON pack.number = chunk.pack",
@@ -568,40 +572,32 @@ fn compare(original: &MemoryStore, knows: &Repository, at: i64, checkpoints: &[R
 fn compaction_may_die_at_any_call() {
     let world = world(true);
     let dir = backups(&world, 4);
-    let passphrase = || Credential::Passphrase(PASSPHRASE.to_vec().into());
-    for moment in [Moment::Before, Moment::After] {
-        let mut died = 0;
-        for k in 0.. {
-            let memory = world.memory.fork();
-            let faults = FaultStore::new(Arc::new(memory.clone()));
-            let machine =
-                TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
-            let open = machine.open_with(passphrase()).unwrap();
-            let at = open.sync(true).unwrap().at.unwrap();
-            let (progress, stop) = (Progress::silent(), Stop::new());
-            let options = CompactOptions { records_min: 1 };
-            let run = || {
-                compact(&open, at, &options, &progress, &stop)?;
-                drop_covered(&open, at, true, &progress, &stop)
-            };
-            faults.die_at(k, moment);
-            let outcome = run();
-            faults.heal();
-            let reader = TestRepo::from_elsewhere(Arc::new(memory.clone()));
-            assert_eq!(reader.library().snapshots().unwrap().len(), 4, "{moment:?} {k}");
-            open.sync(true).unwrap();
-            run().unwrap();
-            let log = memory.keys().iter().filter(|name| name.starts_with("log/")).count();
-            assert_eq!(log, 1, "{moment:?} {k}");
-            let reader = TestRepo::from_elsewhere(Arc::new(memory));
-            restores_to(&reader, "s", dir.path());
-            if outcome.is_ok() {
-                break;
-            }
-            died += 1;
-        }
-        assert!(died > 10, "{died}");
-    }
+    let died = at_every_call(|arm| {
+        let memory = world.memory.fork();
+        let faults = FaultStore::new(Arc::new(memory.clone()));
+        let machine = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+        let open = machine.open();
+        let at = open.sync(true).unwrap().at.unwrap();
+        let (progress, stop) = (Progress::silent(), Stop::new());
+        let options = CompactOptions { records_min: 1 };
+        let run = || {
+            compact(&open, at, &options, &progress, &stop)?;
+            drop_covered(&open, at, true, &HashSet::new(), &progress, &stop)
+        };
+        arm(&faults);
+        let outcome = run();
+        faults.heal();
+        let reader = TestRepo::from_elsewhere(Arc::new(memory.clone()));
+        assert_eq!(reader.library().snapshots().unwrap().len(), 4);
+        open.sync(true).unwrap();
+        run().unwrap();
+        let log = memory.keys().iter().filter(|name| name.starts_with("log/")).count();
+        assert_eq!(log, 1);
+        let reader = TestRepo::from_elsewhere(Arc::new(memory));
+        restores_to(&reader, "s", dir.path());
+        outcome.is_ok()
+    });
+    assert!(died > 20, "{died}");
 }
 
 /// A checkpoint of which a node is damaged is named, and replaces nothing: the records
@@ -630,7 +626,7 @@ fn a_damaged_checkpoint_replaces_nothing() {
     world.pass(GRACE + 2 * SKEW + 1);
     let at = open.sync(true).unwrap().at.unwrap();
     let (progress, problems) = recording();
-    let dropped = drop_covered(&open, at, false, &progress, &Stop::new()).unwrap();
+    let dropped = drop_covered(&open, at, false, &HashSet::new(), &progress, &Stop::new()).unwrap();
     assert_eq!(dropped, Dropped::default());
     let problems = problems.lock().unwrap().clone();
     assert!(problems.len() == 1 && problems[0].starts_with(checkpoint), "{problems:?}");
@@ -659,7 +655,7 @@ fn what_cannot_be_read_stays_and_is_named() {
     assert_eq!(done.records, 3);
     let problems = problems.lock().unwrap().clone();
     assert!(problems.len() == 1 && problems[0].starts_with(&damaged), "{problems:?}");
-    drop_covered(&open, at, true, &progress, &Stop::new()).unwrap();
+    drop_covered(&open, at, true, &HashSet::new(), &progress, &Stop::new()).unwrap();
     assert_eq!(world.log().len(), 2);
     assert!(world.log().contains(&damaged));
 }
@@ -705,7 +701,8 @@ fn only_the_owner_compacts_and_only_what_everybody_knows() {
     let options = CompactOptions { records_min: 1 };
     let error = compact(&writer, at, &options, &Progress::silent(), &Stop::new()).unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
-    let error = drop_covered(&writer, at, true, &Progress::silent(), &Stop::new()).unwrap_err();
+    let error = drop_covered(&writer, at, true, &HashSet::new(), &Progress::silent(), &Stop::new())
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
     assert_eq!(world.compact(&open, 1).unwrap().records, 1);
     // Under two hours it is still one record, and goes as one; the simulation may do
@@ -806,7 +803,7 @@ fn a_record_in_parts_is_known_when_all_of_it_is() {
     world.pass(2 * SKEW + 1);
     world.compact(&open, 1).unwrap();
     let at = open.sync(true).unwrap().at.unwrap();
-    drop_covered(&open, at, true, &Progress::silent(), &Stop::new()).unwrap();
+    drop_covered(&open, at, true, &HashSet::new(), &Progress::silent(), &Stop::new()).unwrap();
     let knows = |machine: &TestRepo| {
         let open = machine.open_with(Credential::None).unwrap();
         let problems = open.sync(true).unwrap().problems.len();
@@ -839,7 +836,7 @@ fn an_older_checkpoint_is_needed_again() {
     let open = world.repo.open();
     world.compact(&open, 1).unwrap();
     let at = open.sync(true).unwrap().at.unwrap();
-    drop_covered(&open, at, true, &Progress::silent(), &Stop::new()).unwrap();
+    drop_covered(&open, at, true, &HashSet::new(), &Progress::silent(), &Stop::new()).unwrap();
     for n in 0..4 {
         fs::write(dir.path().join(format!("more{n}")), noise(100 + n, 40)).unwrap();
         world.repo.backup("s", dir.path());
@@ -852,7 +849,7 @@ fn an_older_checkpoint_is_needed_again() {
     let pack = made.find(|key| key.starts_with("packs/")).unwrap();
     world.memory.corrupt(pack, |bytes| bytes[70] ^= 1);
     let (progress, problems) = recording();
-    assert_eq!(repo::checkpoint::verify(&open, &progress, &Stop::new()).unwrap(), 1);
+    assert_eq!(repo::checkpoint::verify(&open, &progress, &Stop::new()).unwrap().damaged, 1);
     assert_eq!(problems.lock().unwrap().len(), 1);
     let roots = || open.index().other_facts().unwrap().len();
     assert_eq!(roots(), 2, "both are needed");
@@ -861,7 +858,7 @@ fn an_older_checkpoint_is_needed_again() {
     assert_eq!((done.records, done.checkpoints), (4, 1), "however few they are");
     assert_eq!(roots(), 1);
     let at = open.sync(true).unwrap().at.unwrap();
-    drop_covered(&open, at, true, &Progress::silent(), &Stop::new()).unwrap();
+    drop_covered(&open, at, true, &HashSet::new(), &Progress::silent(), &Stop::new()).unwrap();
     assert_eq!(world.log().len(), 1);
     restores_to(&world.fresh(), "s", dir.path());
 }

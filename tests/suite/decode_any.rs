@@ -489,7 +489,7 @@ fn a_pack_that_claims_much_takes_a_frame_of_memory() {
         frame.start = number as u64 * pack::FRAME_BYTES_MAX as u64;
     }
     for (_, length) in &mut fact.directory.chunks {
-        *length = pack::FRAME_BYTES_MAX as u32;
+        *length = pack::chunk_bytes_max(good.fact.kind);
     }
     let peak = peak_of(|| {
         assert!(verify_chunks(&fact, &good.bytes, &ids(), |_| Ok(())).is_err());

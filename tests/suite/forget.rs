@@ -330,7 +330,7 @@ fn what_would_leave_nothing_is_refused_and_the_newest_is_kept() {
     let tag = |tag: &str| Policy { tags: vec![tag.into()], ..Policy::default() };
     let records = world.records();
     let error = run(&owner, &keeping(tag("kepe"))).unwrap_err();
-    assert!(error.to_string().contains("no snapshot of s"), "{error}");
+    assert!(error.to_string().contains("no rule keeps a snapshot of s"), "{error}");
     let policy = Policy { ids: vec!["00000000000".parse().unwrap()], ..daily(1) };
     assert_eq!(run(&owner, &keeping(policy)).unwrap_err().kind(), Kind::NotFound);
     let minutes = Policy { within: Some(Duration::from_secs(360)), ..Policy::default() };
@@ -355,6 +355,29 @@ fn what_would_leave_nothing_is_refused_and_the_newest_is_kept() {
     let all = ForgetOptions { allow_empty: true, ..keeping(tag("none")) };
     assert_eq!(run(&owner, &all).unwrap().forgotten, 2);
     assert_eq!(world.shown(), []);
+}
+
+/// What is kept only because it came late is no sign that the rules are what was meant.
+#[test]
+fn a_late_snapshot_does_not_excuse_rules_that_keep_nothing() {
+    let world = World::new();
+    let owner = world.owner();
+    world.at(5);
+    world.backup(&world.owner_with(-4 * DAY));
+    let ids = [6, 7].map(|day| {
+        world.at(day);
+        world.backup(&owner)
+    });
+    let tag = |tag: &str| Policy { tags: vec![tag.into()], ..Policy::default() };
+    let error = run(&owner, &keeping(tag("kepe"))).unwrap_err();
+    assert!(error.to_string().contains("no rule keeps a snapshot of s"), "{error}");
+    // Where nothing would go there is nothing to refuse, and nobody is told to trust it.
+    let other = Policies { default: None, sources: [("t".to_owned(), tag("x"))].into() };
+    let report = run(&owner, &options(What::Policies(other))).unwrap();
+    assert_eq!((report.forgotten, report.late), (0, 0), "no policy keeps it, not its lateness");
+    let report = run(&owner, &keeping(daily(1))).unwrap();
+    assert_eq!((report.forgotten, report.late), (1, 1));
+    assert_eq!(reasons(&report, ids[1]), ["daily 1 of 1"]);
 }
 
 /// Neither a clock that is ahead nor a store that is makes anything expire early, and
@@ -405,6 +428,7 @@ fn a_backup_is_not_left_out_for_one_that_is_forgotten_or_expires() {
         |day| BackupOptions { expires: Some(UnixTime::new(START + day * DAY, 0)), ..plain() };
     assert!(world.backup_with(&owner, expires(5)).snapshot.is_some());
     assert!(world.backup_with(&owner, expires(6)).snapshot.is_some());
+    assert_eq!(world.backup_with(&owner, expires(6)).snapshot, None, "it is there");
     let stays = world.backup_with(&owner, plain()).snapshot.unwrap();
     assert_eq!(world.backup_with(&owner, plain()).snapshot, None);
     run(&owner, &naming(&[&format!("id:{stays}")])).unwrap();

@@ -1,19 +1,23 @@
 //! Collection: space comes back, and nothing that anybody needs goes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use asof::base::{Kind, PackId, Progress, Stop, UnixTime};
+use asof::base::{Kind, PackId, Progress, SnapshotId, Stop, UnixTime};
 use asof::codec::hash::{ChunkKind, sha256};
 use asof::format::config::Parameters;
 use asof::format::fact::Fact;
+use asof::format::node::Node;
 use asof::format::pack::{Directory, PackFact};
 use asof::ops::backup::{BackupOptions, backup};
 use asof::ops::check::{CheckOptions, check};
-use asof::ops::gc::{GcOptions, set_grace};
+use asof::ops::gc::{GcOptions, gc, set_grace};
+use asof::repo::checkpoint::{CompactOptions, verify};
 use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact};
-use asof::repo::packer::open_pack;
+use asof::repo::packer::{each_chunk, open_pack};
 use asof::repo::reader::ReaderOptions;
 use asof::repo::writer::WriterOptions;
 use asof::repo::{Library, LocalOptions, Rules, Shelf, keyring};
@@ -109,6 +113,47 @@ fn after_an_exclusive_run_collection_goes_on() {
     world.restores("kept", kept.path());
 }
 
+/// Every snapshot that stays has its statement in some pack, also one that stored nothing
+/// else, wherever packs go.
+#[test]
+fn statements_outlive_the_packs_they_were_in() {
+    let world = World::new(true);
+    let dir = tree(&[("a", 1)]);
+    let mut ids: Vec<SnapshotId> =
+        (0..3).map(|_| world.repo.backup("s", dir.path()).snapshot.unwrap()).collect();
+    world.forget(ids.remove(0));
+    for _ in 0..4 {
+        world.pass(GRACE);
+        world.gc();
+        assert!(statements(&world).is_superset(&ids.iter().copied().collect()));
+    }
+    assert!(world.packs() <= 4, "data, nodes, statements, and those that wait");
+    world.restores("s", dir.path());
+}
+
+/// The snapshots of which there is a statement.
+fn statements(world: &World) -> BTreeSet<SnapshotId> {
+    let open = world.repo.open();
+    let mut found = BTreeSet::new();
+    for key in world.store.keys().iter().filter(|key| key.starts_with("packs/")) {
+        let bytes = world.store.get(key, u64::MAX).unwrap();
+        let reader = open.keys().reader.as_ref();
+        let id = PackId(sha256(&bytes));
+        let fact = open_pack(id, &bytes, open.config().repository, reader, None).unwrap();
+        each_chunk(&fact, &bytes, &open.keys().ids, |_, _, plain| {
+            if fact.kind == ChunkKind::Node
+                && let Ok((_, Node::Statement(statement))) = Node::decode(plain.unwrap())
+                && let Ok((_, Fact::Snapshot(snapshot))) = Fact::decode(&statement.fact)
+            {
+                found.insert(snapshot.id);
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+    found
+}
+
 /// A mount may stay for months, while chunks move from pack to pack.
 #[test]
 fn who_stays_finds_chunks_wherever_they_go() {
@@ -139,18 +184,206 @@ fn who_stays_finds_chunks_wherever_they_go() {
 
 #[test]
 fn a_dry_run_says_the_same_and_changes_nothing() {
+    for exclusive in [false, true] {
+        let world = World::new(false);
+        let (gone, kept) = (tree(&[("a", 1), ("b", 2), ("c", 3)]), tree(&[("b", 2)]));
+        let first = world.repo.backup("gone", gone.path());
+        world.repo.backup("kept", kept.path());
+        world.forget(first.snapshot.unwrap());
+        world.pass(GRACE);
+        let options = GcOptions { exclusive, ..GcOptions::default() };
+        let keys = world.store.keys();
+        let said = world.try_gc(&GcOptions { dry_run: true, ..options.clone() }).unwrap();
+        assert_eq!(world.store.keys(), keys);
+        let done = world.try_gc(&options).unwrap();
+        assert_eq!((said.condemned, said.deleted), (done.condemned, done.deleted));
+        assert_eq!((said.rewritten, said.next), (done.rewritten, None));
+        let gone = if exclusive { done.deleted } else { done.condemned };
+        assert_eq!((gone.packs, done.rewritten.packs), (3, 2), "{done:?}");
+    }
+}
+
+/// What is said to be dropped from the log is what the next run drops.
+#[test]
+fn a_dry_run_says_what_leaves_the_log() {
     let world = World::new(false);
+    let kept = tree(&[("a", 1)]);
+    for n in 0..5 {
+        fs::write(kept.path().join("b"), noise(10 + n, 1000)).unwrap();
+        world.repo.backup("kept", kept.path());
+    }
+    let compact = CompactOptions { records_min: 2 };
+    let options = GcOptions { compact, ..GcOptions::default() };
+    world.pass(GRACE);
+    assert!(world.try_gc(&options).unwrap().compacted.published);
+    world.pass(GRACE);
+    let said = world.try_gc(&GcOptions { dry_run: true, ..options.clone() }).unwrap();
+    let done = world.try_gc(&options).unwrap();
+    assert!(said.dropped == done.dropped && done.dropped.objects == 5, "{done:?}");
+}
+
+/// The places in a checkpoint only save look-ups: without them collection goes on.
+#[test]
+fn a_checkpoint_that_lost_its_places_stops_nothing() {
+    let parameters = Parameters { pack_bytes: 1, ..Parameters::default() };
+    let world = World::with(false, &parameters);
+    let kept = tree(&[("a", 1)]);
+    world.repo.backup("kept", kept.path());
+    world.repo.backup("kept", kept.path());
+    let compact = CompactOptions { records_min: 1 };
+    let options = GcOptions { compact, ..GcOptions::default() };
+    world.pass(GRACE);
+    let before = world.store.keys();
+    assert!(world.try_gc(&options).unwrap().compacted.published);
+    // Each node has a pack of its own: one without which all records can still be read
+    // has places.
+    let new = |key: &&String| key.starts_with("packs/") && !before.contains(key);
+    let mut lost = 0;
+    for pack in world.store.keys().iter().filter(new) {
+        let other = world.fork();
+        other.store.delete(pack).unwrap();
+        let open = other.repo.open();
+        let verified = verify(&open, &Progress::silent(), &Stop::new()).unwrap();
+        if verified.damaged == 0 {
+            lost += 1;
+            other.pass(GRACE);
+            other.try_gc(&options).unwrap();
+            other.restores("kept", kept.path());
+        }
+    }
+    assert!(lost >= 1);
+}
+
+/// A machine that lists the log and then reads it finds records gone that a checkpoint
+/// stands for: that is no damage.
+#[test]
+fn records_may_leave_the_log_while_they_are_read() {
+    let parameters = Parameters { grace_seconds: 80, skew_seconds: 1, ..Parameters::default() };
+    let met = Arc::new(AtomicBool::new(false));
+    for round in 0..8 {
+        // All in one hour, so that records are read in no order.
+        let world = World::with(false, &parameters);
+        let dir = tree(&[("a", round)]);
+        for n in 0..6 {
+            fs::write(dir.path().join("b"), noise(100 + n, 1000)).unwrap();
+            world.repo.backup("s", dir.path());
+        }
+        world.pass(10);
+        let replaced = world.store.keys();
+        let compact = CompactOptions { records_min: 1 };
+        let options = GcOptions { compact, ..GcOptions::default() };
+        assert!(world.try_gc(&options).unwrap().compacted.published);
+        world.pass(100);
+        let world = Arc::new(world);
+        let faults = FaultStore::new(Arc::new(world.store.clone()));
+        let (collects, met) = (Arc::clone(&world), Arc::clone(&met));
+        faults.on_next(Call::Get, "log/", Moment::Before, move |name| {
+            met.fetch_or(replaced.iter().any(|key| key == name), Ordering::SeqCst);
+            assert_eq!(collects.try_gc(&options).unwrap().dropped.objects, 6);
+        });
+        let fresh = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+        let open =
+            fresh.open_with(Credential::Passphrase(crate::fixture::PASSPHRASE.to_vec().into()));
+        let open = open.unwrap();
+        let report = open.sync(true).unwrap();
+        assert_eq!(report.problems, []);
+        assert!(report.at.is_some());
+        assert_eq!(open.snapshots().unwrap().len(), 6);
+    }
+    assert!(met.load(Ordering::SeqCst), "the checkpoint was always read first");
+}
+
+/// Whoever asks a collection to stop is heard at every moment.
+#[test]
+fn a_collection_ends_when_it_is_asked_to() {
+    let world = World::new(true);
+    let (gone, kept) = (tree(&[("a", 1), ("b", 2)]), tree(&[("b", 2), ("c", 3)]));
+    let first = world.repo.backup("gone", gone.path());
+    world.repo.backup("kept", kept.path());
+    world.forget(first.snapshot.unwrap());
+    world.pass(GRACE);
+    for k in 0.. {
+        let other = world.fork();
+        let faults = FaultStore::new(Arc::new(other.store.clone()));
+        let repo = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+        let open = repo.open();
+        let stop = Arc::new(Stop::new());
+        let raised = Arc::clone(&stop);
+        faults.add(Fault {
+            call: None,
+            prefix: String::new(),
+            skip: k,
+            times: 1,
+            action: Action::Run(Moment::After, Arc::new(move |_| raised.raise())),
+        });
+        let options = GcOptions::default();
+        let outcome = gc(&open, &options, &Arc::new(Progress::silent()), &stop);
+        if !stop.is_raised() {
+            assert!(k > 8 && outcome.is_ok());
+            break;
+        }
+        if let Err(error) = outcome {
+            assert_eq!(error.kind(), Kind::Interrupted, "{k}: {error}");
+        }
+        other.gc();
+        other.restores("kept", kept.path());
+    }
+}
+
+/// A condemnation that the store receives hours later counts for nothing, and the run
+/// says so.
+#[test]
+fn a_condemnation_that_comes_late_is_not_taken_for_one() {
+    let world = World::new(true);
     let gone = tree(&[("a", 1)]);
     let first = world.repo.backup("gone", gone.path());
     world.forget(first.snapshot.unwrap());
     world.pass(GRACE);
-    let keys = world.store.keys();
-    let options = GcOptions { dry_run: true, ..GcOptions::default() };
-    let said = world.try_gc(&options).unwrap();
-    assert_eq!(world.store.keys(), keys);
-    let done = world.gc();
-    assert_eq!((said.condemned, said.deleted), (done.condemned, done.deleted));
-    assert_eq!(done.condemned.packs, 2);
+    let faults = FaultStore::new(Arc::new(world.store.clone()));
+    let slow = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+    let now = Arc::clone(&world.now);
+    faults.on_next(Call::Put, "log/", Moment::Before, move |_| {
+        now.fetch_add(12 * 3600, Ordering::SeqCst);
+    });
+    let error = collect(&slow, &GcOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("the condemnation was received"), "{error}");
+    assert_eq!(world.gc().condemned.packs, 2, "it is done again");
+}
+
+/// Somebody claims again, just now, a pack that is lost: what it had stands elsewhere, and
+/// stays there.
+#[test]
+fn a_claim_of_a_lost_pack_makes_no_other_superfluous() {
+    let world = World::new(true);
+    let kept = tree(&[("a", 1)]);
+    let id = world.repo.backup("kept", kept.path()).snapshot.unwrap();
+    let lost: Vec<String> =
+        world.store.keys().into_iter().filter(|key| key.starts_with("packs/")).collect();
+    // Stored again by a machine that knew nothing of it.
+    let open = world.repo.open();
+    let bodies: Vec<_> = lost.iter().map(|key| world.store.get(key, u64::MAX).unwrap()).collect();
+    let facts: Vec<PackFact> = bodies
+        .iter()
+        .map(|bytes| {
+            let id = PackId(sha256(bytes));
+            let reader = open.keys().reader.as_ref();
+            open_pack(id, bytes, open.config().repository, reader, None).unwrap()
+        })
+        .collect();
+    let file = keyring::export_writer(&open, "trusted", None, true).unwrap();
+    let other = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
+    let other = other.open_with(Credential::Writer(Box::new(file))).unwrap();
+    backup_into(&other, "again", &[kept.path()], &Arc::new(Progress::silent())).unwrap();
+    lost.iter().for_each(|key| world.store.delete(key).unwrap());
+    world.pass(GRACE);
+    let file = keyring::export_writer(&open, "thief", None, false).unwrap();
+    let thief = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
+    let thief = thief.open_with(Credential::Writer(Box::new(file))).unwrap();
+    let claims = facts.into_iter().map(|fact| EncodedFact::of(&Fact::Pack(Box::new(fact))));
+    Chain::default().publish(&thief, claims.collect(), FAR).unwrap();
+    let options = GcOptions { exclusive: true, ..GcOptions::default() };
+    world.try_gc(&options).unwrap();
+    world.restores(&format!("id:{id}"), kept.path());
 }
 
 /// Packs whose record never came, of a backup that died, go as well.
@@ -354,7 +587,7 @@ fn a_record_that_cannot_be_read_stops_collection_and_junk_does_not() {
     // Bytes that are what the name says, and nobody's.
     let junk = b"junk".as_slice();
     let id = asof::base::RecordId(sha256(junk));
-    let now = UnixTime::new(world.now.load(std::sync::atomic::Ordering::SeqCst), 0);
+    let now = UnixTime::new(world.now.load(Ordering::SeqCst), 0);
     let name = asof::format::names::record(asof::format::names::Hour::of(now), id);
     world.store.put_new(&name, junk.into()).unwrap();
     let options = GcOptions { dry_run: true, ..GcOptions::default() };
@@ -409,7 +642,7 @@ fn a_backup_may_take_longer_than_anything_is_kept() {
             action: Action::Run(
                 Moment::After,
                 Arc::new(move |_| {
-                    now.fetch_add(GRACE / 6, std::sync::atomic::Ordering::SeqCst);
+                    now.fetch_add(GRACE / 6, Ordering::SeqCst);
                     let other = TestRepo::from_elsewhere(Arc::new(store.clone()));
                     let rules = Rules { pins_are_roots, ..Rules::default() };
                     collect_by(&other, &GcOptions::default(), rules).unwrap();
@@ -435,7 +668,7 @@ fn a_backup_may_take_longer_than_anything_is_kept() {
             assert!(!whole);
         } else {
             assert_eq!(report.unwrap().counts.files, 20);
-            assert_eq!(progress.problems.load(std::sync::atomic::Ordering::Relaxed), 0);
+            assert_eq!(progress.problems.load(Ordering::Relaxed), 0);
             world.restores("s", dir.path());
         }
     }
@@ -485,7 +718,7 @@ fn packs_that_are_listed_long_after_the_log_are_no_damage() {
         action: Action::Run(
             Moment::Before,
             Arc::new(move |_| {
-                now.fetch_add(GRACE, std::sync::atomic::Ordering::SeqCst);
+                now.fetch_add(GRACE, Ordering::SeqCst);
             }),
         ),
     });

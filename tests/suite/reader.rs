@@ -5,6 +5,7 @@
 //! `ASOF_TEST_PYTHON` set to such a Python, anything missing is a failure; without,
 //! the test looks for `python3` and says loudly when it does not run.
 
+use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -265,7 +266,7 @@ fn reads_back(encrypted: bool) {
     };
     let (done, at) = compact(3);
     assert!(done.published);
-    drop_covered(&fixture.repo, at, true, &progress, &stop).unwrap();
+    drop_covered(&fixture.repo, at, true, &HashSet::new(), &progress, &stop).unwrap();
     assert_eq!(files(&fixture.path("store/log")).len(), 1);
     let read = fixture.read(&python, &["list", "store"], PASSWORD);
     assert_eq!(String::from_utf8_lossy(&read.stdout), listed);
@@ -306,7 +307,7 @@ fn damaged(fixture: &Fixture, python: &Path, expected: &[String]) {
         if fixture.path("damaged").exists() {
             // Which names a file has left may differ, its bytes may not.
             let alone = |line: &String| line.split(" is \"").next().unwrap_or_default().to_owned();
-            let expected: std::collections::HashSet<_> = expected.iter().map(alone).collect();
+            let expected: HashSet<_> = expected.iter().map(alone).collect();
             let left = describe(&fixture.path("damaged"));
             for line in left.iter().filter(|line| line.contains("\" 100")).map(alone) {
                 assert!(expected.contains(&line), "{below}: something false was extracted: {line}");

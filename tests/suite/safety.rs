@@ -13,6 +13,7 @@ use asof::repo::{self, keyring};
 use asof::store::fault::{FaultStore, Moment};
 use asof::store::{Call, MemoryStore, Store};
 
+use crate::crash::at_every_call;
 use crate::fixture::{TestRepo, backup_into, create, recording, restores_to};
 
 fn tree(files: u32) -> tempfile::TempDir {
@@ -33,31 +34,26 @@ fn tree(files: u32) -> tempfile::TempDir {
 #[test]
 fn a_backup_that_dies_at_any_store_call_leaves_a_usable_repository() {
     let dir = tree(20);
-    for moment in [Moment::Before, Moment::After] {
-        let mut died = 0;
-        for k in 0..12 {
-            let memory = MemoryStore::new();
-            let faults = FaultStore::new(Arc::new(memory.clone()));
-            let repo = create(Arc::new(memory.clone()), true);
-            let first = tempfile::tempdir().unwrap();
-            fs::write(first.path().join("a"), "kept").unwrap();
-            repo.backup("first", first.path());
-            let dying =
-                TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
-            let open = dying.open();
-            faults.forget_made();
-            faults.die_at(k, moment);
-            let outcome = backup_into(&open, "s", &[dir.path()], &Progress::silent().into());
-            died += u32::from(outcome.is_err());
-            faults.heal();
-            drop(open);
-            restores_to(&repo, "first", first.path());
-            dying.backup("s", dir.path());
-            restores_to(&dying, "s", dir.path());
-            restores_to(&repo, "s", dir.path());
-        }
-        assert!(died > 2, "{died}");
-    }
+    let died = at_every_call(|arm| {
+        let memory = MemoryStore::new();
+        let faults = FaultStore::new(Arc::new(memory.clone()));
+        let repo = create(Arc::new(memory.clone()), true);
+        let first = tempfile::tempdir().unwrap();
+        fs::write(first.path().join("a"), "kept").unwrap();
+        repo.backup("first", first.path());
+        let dying = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+        let open = dying.open();
+        arm(&faults);
+        let outcome = backup_into(&open, "s", &[dir.path()], &Progress::silent().into());
+        faults.heal();
+        drop(open);
+        restores_to(&repo, "first", first.path());
+        dying.backup("s", dir.path());
+        restores_to(&dying, "s", dir.path());
+        restores_to(&repo, "s", dir.path());
+        outcome.is_ok()
+    });
+    assert!(died >= 6, "{died}");
 }
 
 /// What was published before an interruption is not uploaded again.

@@ -25,6 +25,7 @@
 #[path = "../suite/manifest.rs"]
 mod manifest;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -381,7 +382,10 @@ impl Made {
         self.pass(10 * DAY);
         let repo = self.owner()?;
         let at = repo.sync(true)?.at.context("no time")?;
-        ensure!(drop_covered(&repo, at, false, &progress, &stop)?.objects > 0, "nothing dropped");
+        ensure!(
+            drop_covered(&repo, at, false, &HashSet::new(), &progress, &stop)?.objects > 0,
+            "nothing dropped"
+        );
 
         change(&self.tree("source"))?;
         self.describe("source", "second")?;

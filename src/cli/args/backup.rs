@@ -82,7 +82,7 @@ pub struct BackupArgs {
     /// The same, so long after now, as 36h, 30d or 26w
     #[arg(long, value_name = "DURATION", value_parser = duration())]
     pub expires_in: Option<Duration>,
-    /// Make no snapshot if nothing changed; one that expires is always made
+    /// Make no snapshot if nothing changed, the time at which it expires included
     #[arg(long)]
     pub skip_if_unchanged: bool,
     /// Go on although the source's paths are others than before

@@ -20,8 +20,9 @@ shows only when that is read, with --read-data.
     asof check --read-data --max-age 30d
     asof check --store-only
 
-The exit code is 4 if there is damage. Then every damaged object is named, with the sources, \
-snapshots and files that it costs; everything else restores.
+The exit code is 4 if there is damage. Then damaged objects are named, the first 1,000 of them, \
+each with the sources and snapshots that it costs and the first ten files, with --json a hundred; \
+beyond that their numbers. What was read and is not concerned restores.
 
 When a pack was last read and found whole is remembered in this machine's index. --max-age leaves \
 out what was read lately, so a run that was interrupted goes on where it stopped with `--read-data \

@@ -1,13 +1,10 @@
 //! `forget`.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
-
 use clap::Args;
 
-use super::{SelectorParser, duration};
+use super::SelectorParser;
+use crate::cli::keep::Keep;
 use crate::view::Selector;
-use crate::view::selector::IdPrefix;
 
 /// What the help of this command says.
 pub(super) const FORGET: &str = "Forget snapshots: those that are named, or those that no rule keeps.
@@ -61,38 +58,3 @@ pub struct ForgetArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
-
-/// What to keep.
-#[derive(Debug, Clone, Default, Args)]
-#[group(id = "Keep", multiple = true)]
-pub struct Keep {
-    /// The newest N, and of the newest N hours that have one the last
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    pub keep_last: Option<NonZeroU32>,
-    /// The last of each hour, of the newest N that have one
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    pub keep_hourly: Option<NonZeroU32>,
-    /// The last of each day, of the newest N that have one
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    pub keep_daily: Option<NonZeroU32>,
-    /// The last of each week
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    pub keep_weekly: Option<NonZeroU32>,
-    /// The last of each month
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    pub keep_monthly: Option<NonZeroU32>,
-    /// The last of each year
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    pub keep_yearly: Option<NonZeroU32>,
-    /// All that were received not longer than this before the newest, as 36h, 30d or 26w
-    #[arg(long, value_name = "DURATION", value_parser = duration(), help_heading = KEEP)]
-    pub keep_within: Option<Duration>,
-    /// All with this tag; may be given several times
-    #[arg(long, value_name = "TAG", help_heading = KEEP)]
-    pub keep_tag: Vec<String>,
-    /// The snapshot whose id begins so; may be given several times
-    #[arg(long, value_name = "PREFIX", help_heading = KEEP)]
-    pub keep_id: Vec<IdPrefix>,
-}
-
-const KEEP: &str = "Keep";

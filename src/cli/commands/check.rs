@@ -17,20 +17,18 @@ use crate::view::Zone;
 /// How many files are named of each damaged object.
 const FILES_SHOWN: usize = 10;
 
-const WHAT_NEXT: &str = "everything that is not named here restores. Put damaged objects back under \
-                         their names, from another copy of the store or an older version that the \
-                         bucket keeps; `asof backup --force` on this machine stores again what the \
-                         sources still have";
 const PUT_BACK: &str = "put damaged objects back under their names, from another copy of the store \
-                        or an older version that the bucket keeps; `asof check` says what they cost";
+                        or an older version that the bucket keeps";
+const STORE_AGAIN: &str = "`asof backup --force` on this machine stores again what the sources still \
+                           have";
+const ALL_NAMED: &str = "Everything that is not named here restores";
+const SEE_COST: &str = "`asof check` says what they cost";
 
 /// Checks the repository, or the store alone.
 pub fn check(context: &Context, args: &CheckArgs, started: Instant) -> Result<Done, Failure> {
     if args.store_only {
         return store_only(context, started);
     }
-    let zone = context.zone()?;
-    let mut opened = open_repository(context, Need::Check)?;
     let options = CheckOptions {
         read_data: args.read_data || args.read_data_subset.is_some(),
         part: args.read_data_subset,
@@ -40,6 +38,8 @@ pub fn check(context: &Context, args: &CheckArgs, started: Instant) -> Result<Do
         return Err(Failure::usage("--max-age is about packs that are read")
             .hint("give it with --read-data or --read-data-subset"));
     }
+    let zone = context.zone()?;
+    let mut opened = open_repository(context, Need::Check)?;
     let watch = context.watch();
     let progress = watch.progress();
     let report =
@@ -65,7 +65,11 @@ pub fn check(context: &Context, args: &CheckArgs, started: Instant) -> Result<Do
     let requests = count(opened.reached.requests().calls(), "request", "requests");
     out.say(&format!("  {requests}, {}", show_duration(started.elapsed())))?;
     let done = Done::new(title).with(&report).field("seconds", &started.elapsed().as_secs_f64());
-    Ok(ending(context, done, report.damaged_objects, WHAT_NEXT))
+    let mut next = format!("{PUT_BACK}; {STORE_AGAIN}");
+    if args.read_data && args.max_age.is_none() && is_all_named(&report) {
+        next = format!("{next}. {ALL_NAMED}");
+    }
+    Ok(ending(context, done, report.damaged_objects, &next))
 }
 
 fn ending(context: &Context, done: Done, damaged_objects: u64, next: &str) -> Done {
@@ -76,6 +80,12 @@ fn ending(context: &Context, done: Done, damaged_objects: u64, next: &str) -> Do
             done.ending(Exit::Damage, "damaged")
         }
     }
+}
+
+/// Whether all that the damage costs was told.
+fn is_all_named(report: &CheckReport) -> bool {
+    let told = |damaged: &Damaged| damaged.files_concerned <= FILES_SHOWN as u64;
+    report.damaged_objects == report.damaged.len() as u64 && report.damaged.iter().all(told)
 }
 
 fn title(report: &CheckReport) -> String {
@@ -180,5 +190,5 @@ fn store_only(context: &Context, started: Instant) -> Result<Done, Failure> {
     let requests = count(reached.requests().calls(), "request", "requests");
     context.out.say(&format!("  {requests}, {}", show_duration(started.elapsed())))?;
     let done = Done::new(title).with(&report).field("seconds", &started.elapsed().as_secs_f64());
-    Ok(ending(context, done, report.damaged_objects, PUT_BACK))
+    Ok(ending(context, done, report.damaged_objects, &format!("{PUT_BACK}; {SEE_COST}")))
 }

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::base::check_source_name;
-use crate::base::units::show_duration;
-use crate::cli::args::{ForgetArgs, Keep};
-use crate::cli::config::Retention;
+use crate::base::units::show_span;
+use crate::cli::args::ForgetArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::cli::keep::Keep;
 use crate::cli::open::{Need, open_repository, tell_problems};
 use crate::cli::output::{Align, Table, printable};
 use crate::cli::show::{Done, count, time};
-use crate::ops::forget::{self as op, ForgetOptions, ForgetReport, Policies, Policy, What};
+use crate::ops::forget::{self as op, ForgetOptions, ForgetReport, Policies, What};
 use crate::ops::open::Freshness;
 
 /// Forgets snapshots.
@@ -43,41 +43,11 @@ pub fn forget(context: &Context, args: &ForgetArgs) -> Result<Done, Failure> {
 }
 
 /// What to keep, as the command line says, else as the configuration file does.
-fn policies(context: &Context, keep: &Keep) -> Policies {
-    let typed = Policy {
-        last: keep.keep_last,
-        hourly: keep.keep_hourly,
-        daily: keep.keep_daily,
-        weekly: keep.keep_weekly,
-        monthly: keep.keep_monthly,
-        yearly: keep.keep_yearly,
-        within: keep.keep_within,
-        tags: keep.keep_tag.clone(),
-        ids: keep.keep_id.clone(),
-    };
-    if !typed.is_empty() {
-        return Policies { default: Some(typed), ..Policies::default() };
-    }
-    let retention = context.profile.retention.as_ref().or(context.config.retention.as_ref());
-    let Some(retention) = retention else { return Policies::default() };
-    let sources = retention.sources.iter();
-    Policies {
-        default: Some(configured(retention)).filter(|policy| !policy.is_empty()),
-        sources: sources.map(|(name, own)| (name.clone(), configured(own))).collect(),
-    }
-}
-
-fn configured(keep: &Retention) -> Policy {
-    Policy {
-        last: keep.keep_last,
-        hourly: keep.keep_hourly,
-        daily: keep.keep_daily,
-        weekly: keep.keep_weekly,
-        monthly: keep.keep_monthly,
-        yearly: keep.keep_yearly,
-        within: keep.keep_within.map(|span| span.0),
-        tags: keep.keep_tag.clone(),
-        ids: Vec::new(),
+fn policies(context: &Context, typed: &Keep) -> Policies {
+    let configured = || context.profile.retention.as_ref().or(context.config.retention.as_ref());
+    match typed.policies() {
+        none if none == Policies::default() => configured().map(Keep::policies).unwrap_or_default(),
+        typed => typed,
     }
 }
 
@@ -125,9 +95,9 @@ fn show(context: &Context, report: &ForgetReport) -> Result<Done, Failure> {
     );
     context.out.say(&message)?;
     if report.forgotten > 0 {
-        let grace = show_duration(Duration::from_secs(report.grace_seconds));
+        let grace = show_span(Duration::from_secs(report.grace_seconds));
         context.out.say(&format!(
-            "Their space comes back when `asof gc` has run twice, at least {grace} apart."
+            "`asof gc`, run regularly, gives their space back: not before {grace} from now."
         ))?;
     }
     Ok(Done::new(message).with(report))

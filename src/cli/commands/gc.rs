@@ -51,7 +51,7 @@ pub fn gc(context: &Context, args: &GcArgs, started: Instant) -> Result<Done, Fa
         .with(&report)
         .field("requests", &requests.calls())
         .field("seconds", &started.elapsed().as_secs_f64());
-    Ok(if report.failed.is_empty() { done } else { done.ending(Exit::Damage, "damage") })
+    Ok(if report.failed.is_empty() { done } else { done.ending(Exit::Damage, "damaged") })
 }
 
 fn amount(amount: Amount) -> String {
@@ -74,13 +74,13 @@ fn lines(context: &Context, report: &GcReport) -> Result<Vec<String>, Failure> {
         }
     };
     let (condemned, rewritten) = if report.dry_run {
-        ("would be condemned", "of these would be rewritten for what is still needed")
+        ("would be condemned", "would be rewritten for what is still needed")
     } else {
-        ("condemned, and not built upon any more", "of these rewritten for what is still needed")
+        ("condemned, and not built upon any more", "rewritten for what is still needed")
     };
     tell(report.condemned, condemned);
     tell(report.rewritten, rewritten);
-    tell(report.unpublished, "of these never published, left behind by backups that were cut off");
+    tell(report.unpublished, "never published, left behind by backups that were cut off");
     tell(report.gathered, "with scattered nodes of newest snapshots, which were gathered");
     tell(report.waiting, "condemned before, and waiting");
     tell(report.young, "not needed, and too young to be condemned");

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::base::error_chain;
 use crate::base::progress::Problem;
 use crate::base::units::{show_count, show_size};
 use crate::cli::args::{CatArgs, LsArgs, StatArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::open::{Need, library, open_repository, tell_problems};
-use crate::cli::output::{Align, Table, chain, printable};
+use crate::cli::output::{Align, Table, printable};
 use crate::cli::show::{Done, count, time};
 use crate::format::node::{Entry, FileKind, Owner};
 use crate::ops::look::{self, Description, Listed, Walk, kind_name, mode_text};
@@ -56,7 +57,7 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Done, Failure> {
             Err(unread) if look::is_local(&unread.error) => {
                 context.met_damage();
                 let path = [selected.path.as_slice(), b"/", &unread.path].concat();
-                let message = chain(&unread.error);
+                let message = error_chain(&unread.error);
                 context.out.problem(&Problem { subject: format!("/{}", shown(&path)), message });
                 continue;
             }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::error::{self, ConfigError};
-use super::retention::Retention;
 use super::values::Size;
 use crate::cli::env::Env;
+use crate::cli::keep::Keep;
 
 /// A repository and how to open it. Everything may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -35,7 +35,7 @@ pub struct Profile {
     #[serde(default)]
     pub limits: Limits,
     /// What `forget` keeps.
-    pub retention: Option<Retention>,
+    pub retention: Option<Keep>,
 }
 
 /// How to talk to a bucket. Credentials are never here: they come from the standard chain.

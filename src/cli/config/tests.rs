@@ -80,7 +80,7 @@ fn a_whole_file() {
     assert_eq!(source.exclude_larger_than, Some(Size(1 << 30)));
     assert!(source.exclude_caches && source.one_file_system && source.skip_if_unchanged);
     let retention = config.retention.as_ref().unwrap();
-    assert_eq!(retention.keep_within, Some(Span(std::time::Duration::from_secs(3 * 86_400))));
+    assert_eq!(retention.keep_within, Some(std::time::Duration::from_secs(3 * 86_400)));
     assert_eq!(retention.keep_daily.map(std::num::NonZero::get), Some(14));
     assert_eq!(retention.keep_tag, ["release"]);
     assert_eq!(retention.sources["web1-etc"].keep_last.map(std::num::NonZero::get), Some(3));

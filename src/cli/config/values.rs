@@ -57,19 +57,16 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// A span of time, written as `"30d"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
-        let text = String::deserialize(from)?;
-        parse_duration(&text).map(Span).map_err(D::Error::custom)
-    }
+/// Reads a span of time, written as `"30d"`.
+pub(in crate::cli) fn span<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_duration(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// Reads `"x"` as `["x"]`.
-pub(super) fn one_or_many<'de, T, D>(from: D) -> Result<Vec<T>, D::Error>
+pub(in crate::cli) fn one_or_many<'de, T, D>(from: D) -> Result<Vec<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,

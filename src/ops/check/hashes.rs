@@ -7,21 +7,18 @@
 
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use serde::Serialize;
 
-use super::sweep::{BATCH, Job, each_page, sweep};
+use super::sweep::{Job, Verdict, compare, each_page};
 use crate::base::progress::Problem;
-use crate::base::{Kind, Progress, Stop};
-use crate::codec::hash::sha256;
+use crate::base::{Kind, Progress, Stop, error_chain};
 use crate::format::keyfile::KEY_BYTES_MAX;
 use crate::format::names;
 use crate::format::pack::PACK_BYTES_MAX;
 use crate::format::record::RECORD_BYTES_MAX;
 use crate::ops::Result;
-use crate::ops::error::chain;
-use crate::repo::{self, repository};
-use crate::store::{self, Store};
+use crate::repo::repository;
+use crate::store::Store;
 
 /// What a check of the store alone found.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -65,7 +62,7 @@ pub fn check_store(store: &dyn Store, progress: &Progress, stop: &Stop) -> Resul
     match repository::read_config(store) {
         Ok((_, bytes)) => report.bytes += bytes.len() as u64,
         Err(error) if error.kind() == Kind::Damaged => {
-            report.damaged(progress, names::CONFIG, chain(&error));
+            report.damaged(progress, names::CONFIG, error_chain(&error));
         }
         Err(error) => return Err(error.into()),
     }
@@ -85,35 +82,18 @@ pub fn check_store(store: &dyn Store, progress: &Progress, stop: &Stop) -> Resul
             };
             jobs.push((Job { name, size: object.size, most }, hash));
         }
-        for batch in jobs.chunks(BATCH) {
-            let (jobs, hashes): (Vec<Job>, Vec<[u8; 32]>) = batch.iter().cloned().unzip();
-            let compare = |at: usize, job: &Job, read: store::Result<Bytes>| {
-                progress.files.fetch_add(1, Ordering::Relaxed);
-                progress.bytes.fetch_add(job.size, Ordering::Relaxed);
-                read.map(|bytes| sha256(&bytes) == hashes[at])
-            };
-            for (at, same) in sweep(store, &jobs, stop, compare)? {
-                report.objects += 1;
-                report.bytes += jobs[at].size;
-                match same {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        let why = "its bytes are not what its name says".to_owned();
-                        report.damaged(progress, &jobs[at].name, why);
-                    }
-                    Err(error) if error.kind == Kind::Damaged => {
-                        report.damaged(progress, &jobs[at].name, chain(&error));
-                    }
-                    // A collector, or whoever removes a key, may do so at any time.
-                    Err(error) if error.kind == Kind::NotFound => {}
-                    Err(error) => return Err(error.into()),
-                }
+        compare(store, &jobs, stop, |job, verdict| {
+            progress.files.fetch_add(1, Ordering::Relaxed);
+            progress.bytes.fetch_add(job.size, Ordering::Relaxed);
+            report.objects += 1;
+            report.bytes += job.size;
+            match verdict {
+                Verdict::Wrong(why) => report.damaged(progress, &job.name, why),
+                // A collector, or whoever removes a key, may do so at any time.
+                Verdict::Same | Verdict::Gone => {}
             }
-            if stop.is_raised() {
-                return Err(repo::Error::Interrupted.into());
-            }
-        }
-        Ok::<(), crate::ops::Error>(())
+            Ok(())
+        })
     })?;
     if report.keys == 0 {
         let why = "there is no key file: without a paper copy nobody can open the repository";

@@ -1,18 +1,15 @@
 //! The first step: what says who may read, and what there is.
 
 use super::Check;
-use super::sweep::{BATCH, Job, each_page, sweep};
-use crate::base::{Kind, RecordId};
-use crate::codec::hash::sha256;
+use super::sweep::{Job, Verdict, compare, each_page};
+use crate::base::{Kind, RecordId, UnixTime, error_chain};
 use crate::format::config::Config;
 use crate::format::fact::Fact;
-use crate::format::names;
+use crate::format::names::{self, Hour};
 use crate::format::record::RECORD_BYTES_MAX;
 use crate::ops::Result;
-use crate::ops::error::chain;
 use crate::repo::log::{ChainGap, chain_gaps};
 use crate::repo::{Error, keyring, repository};
-use crate::store;
 
 const UNKNOWN: &str = "what it says is not known: snapshots of it are not shown, and packs of it \
                        seem to be nobody's";
@@ -22,7 +19,7 @@ impl Check<'_> {
     pub(super) fn log(&mut self) -> Result<()> {
         self.progress.enter("checking the log");
         self.keys()?;
-        self.records()?;
+        let listed = self.records()?;
         let synced = self.repo.sync(true)?;
         for (object, why) in synced.problems {
             let record = names::parse_record(&object).is_some();
@@ -33,7 +30,10 @@ impl Check<'_> {
             };
             self.damaged(object, format!("{why}{cost}"))?;
         }
-        for record in self.survey.missing_records()? {
+        for (record, receipt) in self.survey.missing_records()? {
+            if receipt > listed && self.is_there(record, receipt)? {
+                continue;
+            }
             let why = "it was read before and is gone; a machine that has not read it does not \
                        know what it says";
             self.damaged(format!("record {record}"), why)?;
@@ -57,7 +57,7 @@ impl Check<'_> {
             }
             Err(error @ Error::NoRepository { .. }) => return Err(error.into()),
             Err(error) if error.kind() == Kind::Damaged => {
-                self.damaged(names::CONFIG, chain(&error))?;
+                self.damaged(names::CONFIG, error_chain(&error))?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -66,49 +66,59 @@ impl Check<'_> {
             match key.file {
                 Ok(file) if file.repository == self.repo.config().repository => {}
                 Ok(_) => drop(self.damaged(name, "it is a key of another repository")?),
-                Err(error) => drop(self.damaged(name, chain(&error))?),
+                // Whoever removes a key may do so at any time.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => drop(self.damaged(name, error_chain(&error))?),
             }
         }
         Ok(())
     }
 
     /// Compares every record that was read before with its name; those that were not are
-    /// read by the sync that follows.
-    fn records(&self) -> Result<()> {
+    /// read by the sync that follows. Returns up to which receipt the listing must show
+    /// everything.
+    fn records(&self) -> Result<i64> {
         let store = self.repo.store().as_ref();
+        let mut begun = None;
         each_page(store, names::LOG, |page| {
-            let mut jobs: Vec<(RecordId, Job)> = Vec::new();
+            begun = begun.or(page.at);
+            let mut jobs: Vec<(Job, [u8; 32])> = Vec::new();
             for object in page.objects {
                 let Some((_, id)) = names::parse_record(&object.key) else { continue };
                 if self.survey.list_record(&id)? {
                     let (name, size) = (object.key, object.size);
-                    jobs.push((id, Job { name, size, most: RECORD_BYTES_MAX }));
+                    jobs.push((Job { name, size, most: RECORD_BYTES_MAX }, id.0));
                 }
             }
-            for batch in jobs.chunks(BATCH) {
-                let (ids, jobs): (Vec<RecordId>, Vec<Job>) = batch.iter().cloned().unzip();
-                let same = |at: usize, _: &Job, read: store::Result<bytes::Bytes>| {
-                    read.map(|bytes| sha256(&bytes) == ids[at].0)
-                };
-                for (at, same) in sweep(store, &jobs, self.stop, same)? {
-                    let why = match same {
-                        Ok(true) => continue,
-                        Ok(false) => "its bytes are not what its name says".to_owned(),
-                        Err(error) if error.kind == Kind::Damaged => chain(&error),
-                        // A collector removed it: then a checkpoint stands for it.
-                        Err(error) if error.kind == Kind::NotFound => {
-                            self.survey.unlist_record(&ids[at])?;
-                            continue;
-                        }
-                        Err(error) => return Err(error.into()),
-                    };
-                    let cost = "this machine read it when it was whole, another cannot";
-                    self.damaged(&jobs[at].name, format!("{why}; {cost}"))?;
+            compare(store, &jobs, self.stop, |job, verdict| {
+                match (verdict, names::parse_record(&job.name)) {
+                    (Verdict::Wrong(why), _) => {
+                        let cost = "this machine read it when it was whole, another cannot";
+                        self.damaged(&job.name, format!("{why}; {cost}"))?;
+                    }
+                    // A collector removed it: then a checkpoint stands for it.
+                    (Verdict::Gone, Some((_, id))) => self.survey.unlist_record(&id)?,
+                    (Verdict::Same | Verdict::Gone, _) => {}
                 }
-                self.go_on()?;
+                Ok(())
+            })
+        })?;
+        let skew = self.repo.skew_seconds();
+        Ok(begun.map_or(i64::MAX, |at| at.seconds.saturating_sub(skew)))
+    }
+
+    /// Whether a record is there that was not listed, since listings may miss what was put
+    /// lately. Its name has an hour from which its receipt is not far.
+    fn is_there(&self, record: RecordId, receipt: i64) -> Result<bool> {
+        for hours in [0, -1, 1, -2, -3, -4] {
+            let hour = Hour::of(UnixTime::new(receipt.saturating_add(hours * 3600), 0));
+            match self.repo.store().get(&names::record(hour, record), RECORD_BYTES_MAX) {
+                Ok(_) => return Ok(true),
+                Err(error) if matches!(error.kind, Kind::NotFound | Kind::Damaged) => {}
+                Err(error) => return Err(error.into()),
             }
-            Ok(())
-        })
+        }
+        Ok(false)
     }
 
     fn chains(&mut self) -> Result<()> {
@@ -139,28 +149,15 @@ impl Check<'_> {
 
     /// Checks that what checkpoints stand for can be read by who has read nothing else.
     pub(super) fn checkpoints(&self) -> Result<()> {
-        self.each_fact(|check, refs, fact| {
-            if matches!(fact, Fact::Checkpoint(_)) {
-                for id in refs {
-                    if check.load(&id)?.is_err() {
-                        let why = "a machine that has read nothing else does not learn what it \
-                                   stands for";
-                        check.damaged(format!("the checkpoint at chunk {id}"), why)?;
-                    }
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn each_fact(
-        &self,
-        mut each: impl FnMut(&Self, Vec<crate::base::ChunkId>, Fact) -> Result<()>,
-    ) -> Result<()> {
         for (_, bytes) in self.repo.index().other_facts()? {
             // It was decoded when it was folded.
-            if let Ok((refs, fact)) = Fact::decode(&bytes) {
-                each(self, refs, fact)?;
+            let Ok((refs, Fact::Checkpoint(_))) = Fact::decode(&bytes) else { continue };
+            for id in refs {
+                if self.load(&id)?.is_err() {
+                    let why = "a machine that has read nothing else does not learn what it \
+                               stands for";
+                    self.damaged(format!("the checkpoint at chunk {id}"), why)?;
+                }
             }
         }
         Ok(())

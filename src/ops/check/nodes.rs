@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::Check;
-use crate::base::ChunkId;
+use crate::base::{ChunkId, error_chain};
 use crate::codec::hash::ChunkKind;
 use crate::format::names;
 use crate::index::Spoiled;
 use crate::ops::Result;
-use crate::ops::error::chain;
 use crate::repo::LoadedNode;
 
 impl Check<'_> {
@@ -42,7 +41,7 @@ impl Check<'_> {
                     objects = vec![self.damaged(format!("chunk {id}"), why)?];
                 }
                 Err(error) if error.is_damage() && objects.is_empty() => {
-                    objects = vec![self.damaged(format!("chunk {id}"), chain(&error))?];
+                    objects = vec![self.damaged(format!("chunk {id}"), error_chain(&error))?];
                 }
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error.into()),
@@ -69,18 +68,18 @@ impl Check<'_> {
             return Ok(Err(known));
         }
         let object = match self.reader.chunk(ChunkKind::Node, id) {
-            Ok(_) => self.damaged(format!("the node in chunk {id}"), chain(&error))?,
+            Ok(_) => self.damaged(format!("the node in chunk {id}"), error_chain(&error))?,
             Err(error) if error.is_damage() => {
                 let index = self.repo.index();
                 let place = index.chunk_places(id)?.first().map(|place| place.pack);
                 match place.map(|number| index.pack(number)).transpose()?.flatten() {
                     Some(pack) => {
-                        let object = self.damaged(names::pack(pack.id), chain(&error))?;
+                        let object = self.damaged(names::pack(pack.id), error_chain(&error))?;
                         self.survey.spoil(&pack.id, Spoiled::Doubtful, object)?;
                         index.distrust_pack(&pack.id)?;
                         object
                     }
-                    None => self.damaged(format!("chunk {id}"), chain(&error))?,
+                    None => self.damaged(format!("chunk {id}"), error_chain(&error))?,
                 }
             }
             Err(error) => return Err(error.into()),

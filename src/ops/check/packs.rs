@@ -6,13 +6,12 @@ use bytes::Bytes;
 
 use super::sweep::{BATCH, Job, each_page, sweep};
 use super::{Check, Part};
-use crate::base::{Kind, PackId, Progress};
+use crate::base::{Kind, PackId, Progress, error_chain};
 use crate::codec::hash::sha256;
 use crate::format::names;
 use crate::format::pack::PACK_BYTES_MAX;
 use crate::index::{ClaimedPack, Spoiled};
 use crate::ops::Result;
-use crate::ops::error::chain;
 use crate::repo::packer::{open_pack, verify_chunks};
 use crate::repo::{Error, Repository};
 use crate::store;
@@ -43,10 +42,11 @@ impl Check<'_> {
                     None => {}
                 }
             }
-            Ok::<(), crate::ops::Error>(())
+            Ok(())
         })?;
         let no_name = |name| format!("{name}: it has no name that a pack can have");
         self.report.remarks.extend(strays.into_iter().map(no_name));
+        self.ask_for_unlisted(upto)?;
         let mut after = None;
         loop {
             let packs = self.survey.claimed_packs(after, upto)?;
@@ -57,6 +57,25 @@ impl Check<'_> {
         let orphans = self.survey.orphans()?;
         (self.report.orphans, self.report.orphan_bytes) = (orphans.count, orphans.bytes);
         Ok(())
+    }
+
+    /// Asks by name for what was not listed: a listing may miss what was stored lately.
+    fn ask_for_unlisted(&self, upto: i64) -> Result<()> {
+        let mut after = None;
+        loop {
+            let packs = self.survey.unlisted_packs(after, upto)?;
+            let Some(last) = packs.last() else { return Ok(()) };
+            after = Some(*last);
+            for id in packs {
+                self.go_on()?;
+                match self.repo.store().get(&names::pack(id), PACK_BYTES_MAX) {
+                    Ok(bytes) => self.survey.list_pack(&id, bytes.len() as u64)?,
+                    // What is no pack is as good as none.
+                    Err(error) if matches!(error.kind, Kind::NotFound | Kind::Damaged) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
     }
 
     fn pack(&mut self, pack: &ClaimedPack) -> Result<()> {
@@ -139,11 +158,11 @@ impl Check<'_> {
     }
 
     fn note(&mut self, id: PackId, size: u64, found: Found) -> Result<()> {
-        self.report.packs_read += 1;
-        self.report.bytes_read += size;
         let name = names::pack(id);
         match found {
             Found::Whole(claim) => {
+                self.report.packs_read += 1;
+                self.report.bytes_read += size;
                 let now = self.repo.clock().now().seconds;
                 self.repo.index().set_verified(&id, now)?;
                 if self.survey.has_other_claim(&id, &claim)? {
@@ -177,7 +196,9 @@ fn look(repo: &Repository, id: PackId, read: store::Result<Bytes>) -> Result<Fou
     let bytes = match read {
         Ok(bytes) => bytes,
         Err(error) if error.kind == Kind::NotFound => return Ok(Found::Gone),
-        Err(error) if error.kind == Kind::Damaged => return Ok(Found::Damaged(chain(&error))),
+        Err(error) if error.kind == Kind::Damaged => {
+            return Ok(Found::Damaged(error_chain(&error)));
+        }
         Err(error) => return Err(error.into()),
     };
     let keys = repo.keys();
@@ -190,6 +211,6 @@ fn look(repo: &Repository, id: PackId, read: store::Result<Bytes>) -> Result<Fou
     });
     Ok(match verified {
         Ok(claim) => Found::Whole(claim),
-        Err(error) => Found::Damaged(chain(&error)),
+        Err(error) => Found::Damaged(error_chain(&error)),
     })
 }

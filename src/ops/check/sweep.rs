@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::base::Stop;
+use crate::base::{Kind, Stop, error_chain};
+use crate::codec::hash::sha256;
+use crate::ops::Result;
 use crate::repo;
 use crate::store::{self, Page, Store};
 
@@ -58,12 +60,51 @@ pub(super) fn sweep<T: Send>(
     })
 }
 
+/// What an object's bytes are, beside the hash in its name.
+pub(super) enum Verdict {
+    /// What the name says.
+    Same,
+    /// Something else.
+    Wrong(String),
+    /// Gone since it was listed.
+    Gone,
+}
+
+/// Reads objects, compares each with the hash that its bytes must have, and tells `each`.
+pub(super) fn compare(
+    store: &dyn Store,
+    objects: &[(Job, [u8; 32])],
+    stop: &Stop,
+    mut each: impl FnMut(&Job, Verdict) -> Result<()>,
+) -> Result<()> {
+    for batch in objects.chunks(BATCH) {
+        let (jobs, hashes): (Vec<Job>, Vec<[u8; 32]>) = batch.iter().cloned().unzip();
+        let same = |at: usize, _: &Job, read: store::Result<Bytes>| {
+            read.map(|bytes| sha256(&bytes) == hashes[at])
+        };
+        for (at, same) in sweep(store, &jobs, stop, same)? {
+            let verdict = match same {
+                Ok(true) => Verdict::Same,
+                Ok(false) => Verdict::Wrong("its bytes are not what its name says".to_owned()),
+                Err(error) if error.kind == Kind::Damaged => Verdict::Wrong(error_chain(&error)),
+                Err(error) if error.kind == Kind::NotFound => Verdict::Gone,
+                Err(error) => return Err(error.into()),
+            };
+            each(&jobs[at], verdict)?;
+        }
+        if stop.is_raised() {
+            return Err(repo::Error::Interrupted.into());
+        }
+    }
+    Ok(())
+}
+
 /// Hands every page of a listing to `each`.
-pub(super) fn each_page<E: From<store::Error>>(
+pub(super) fn each_page(
     store: &dyn Store,
     prefix: &str,
-    mut each: impl FnMut(Page) -> Result<(), E>,
-) -> Result<(), E> {
+    mut each: impl FnMut(Page) -> Result<()>,
+) -> Result<()> {
     let mut after: Option<String> = None;
     loop {
         let page = store.list(prefix, after.as_deref())?;

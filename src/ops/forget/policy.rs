@@ -21,15 +21,15 @@
 //! **Received late.** A snapshot that was received more than [`LATE`] after it says it was
 //! taken is of a store that was copied, a wrong clock or a liar. In a copied store all
 //! receipts are of one hour, and a policy that went by them would forget nearly
-//! everything; so these are kept and take no place. Who knows that the store is a copy
-//! goes by the claimed times instead, see [`Candidate::at`]; nothing of the above holds then.
+//! everything; so these take no place, and whoever asks keeps them. Who knows that the
+//! store is a copy goes by the claimed times instead, see [`Candidate::at`]; nothing of the above holds then.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::base::units::show_duration;
+use crate::base::units::show_span;
 use crate::base::{SnapshotId, UnixTime, WriterId};
 use crate::view::Zone;
 use crate::view::selector::IdPrefix;
@@ -77,8 +77,8 @@ pub struct Candidate<'a> {
     pub expires: bool,
     /// Whether it has expired.
     pub expired: bool,
-    /// How long after it was taken it was received, if that is not believable.
-    pub late: Option<Duration>,
+    /// Whether it was received so long after it was taken that receipts mean nothing.
+    pub late: bool,
 }
 
 /// A stretch of time of which the last snapshot is kept.
@@ -150,9 +150,6 @@ impl Policy {
         }
         let tag = self.tags.iter().find(|tag| candidate.tags.contains(tag));
         reasons.extend(tag.map(|tag| format!("tag {tag}")));
-        if let (Some(late), false) = (candidate.late, candidate.expired) {
-            reasons.push(format!("received {} after it was taken", show_span(late)));
-        }
         reasons
     }
 
@@ -202,7 +199,7 @@ impl Policy {
 pub fn lines(candidates: &[Candidate<'_>]) -> Vec<Vec<usize>> {
     let mut lines: BTreeMap<(WriterId, bool), Vec<usize>> = BTreeMap::new();
     for (place, candidate) in candidates.iter().enumerate() {
-        if !candidate.expired && candidate.late.is_none() {
+        if !candidate.expired && !candidate.late {
             lines.entry((candidate.writer, candidate.expires)).or_default().push(place);
         }
     }
@@ -214,14 +211,6 @@ pub fn lines(candidates: &[Candidate<'_>]) -> Vec<Vec<usize>> {
         });
     }
     lines
-}
-
-/// A span of time as people write it: whole days as `30d`.
-fn show_span(span: Duration) -> String {
-    match span.as_secs() {
-        seconds if seconds > 0 && seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
-        _ => show_duration(span),
-    }
 }
 
 #[cfg(test)]

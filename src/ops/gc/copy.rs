@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use super::bitmap::Bitmap;
 use super::packs::{Pack, Packs};
-use crate::base::{ChunkId, Kind, PackId, Progress, SnapshotId, Stop};
+use crate::base::{ChunkId, PackId, Progress, SnapshotId, Stop, error_chain};
 use crate::codec::hash::{ChunkKind, sha256};
+use crate::format::FormatError;
 use crate::format::fact::Fact;
 use crate::format::item::Item;
 use crate::format::names;
@@ -32,8 +33,6 @@ pub(super) struct Copied {
     pub(super) packs: Vec<usize>,
     /// Packs that could not be copied, and why. They stay.
     pub(super) failed: Vec<(PackId, String)>,
-    /// Bytes of packs that were read.
-    pub(super) bytes_read: u64,
     /// What was written.
     pub(super) written: Written,
 }
@@ -70,15 +69,14 @@ impl Copying<'_> {
             let pack = &self.packs.all[*place];
             match self.copy_pack(pack, &mut lanes, &mut copied_once) {
                 Ok(()) => copied.packs.push(*place),
-                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-                    copied.failed.push((pack.id, crate::ops::error::chain(&error)));
+                Err(error) if error.is_damage() => {
+                    copied.failed.push((pack.id, error_chain(&error)));
                 }
                 Err(error) => {
                     failure = Some(error);
                     break;
                 }
             }
-            copied.bytes_read += pack.size;
             Progress::add(&self.progress.bytes, pack.size);
         }
         for lane in &mut lanes {
@@ -133,7 +131,8 @@ impl Copying<'_> {
         })?;
         if self.whole && found < pack.needed {
             // Somebody claims that the pack has more than it has, and it is needed.
-            return Err(repo::Error::ChunkMissing { chunk: ChunkId(pack.id.0) });
+            let why = "it lacks chunks that are claimed of it and needed".to_owned();
+            return Err(repo::Error::object(name)(FormatError::malformed("pack", why)));
         }
         Ok(())
     }

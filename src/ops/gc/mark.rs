@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::bitmap::Bitmap;
 use super::chunks::{Chunks, Copies};
 use super::packs::Packs;
-use crate::base::{ChunkId, Kind, Progress, Stop};
+use crate::base::{ChunkId, Progress, Stop, error_chain};
 use crate::codec::hash::ChunkKind;
 use crate::format::item::Item;
 use crate::index::ChunkRow;
@@ -41,6 +41,8 @@ pub(super) struct Marked {
     pub(super) broken: Vec<(ChunkId, String)>,
     /// How many.
     pub(super) broken_count: u64,
+    /// Whether anything was met that cannot be read, be it one that another mark met before.
+    pub(super) lacks: bool,
     /// Nodes read.
     pub(super) nodes: u64,
 }
@@ -184,6 +186,7 @@ impl Marking<'_> {
                 best = Some((rank, *row));
             }
         }
+        self.marked.lacks |= self.rows.is_empty() || is_node && best.is_none();
         if !new {
             return Ok(());
         }
@@ -202,6 +205,7 @@ impl Marking<'_> {
     }
 
     fn broken(&mut self, id: ChunkId, why: String) {
+        self.marked.lacks = true;
         self.marked.broken_count += 1;
         if self.marked.broken.len() < NAMED_MAX {
             self.marked.broken.push((id, why));
@@ -209,10 +213,25 @@ impl Marking<'_> {
     }
 }
 
+/// Says so if the reader panics: whoever waits for it would wait for ever.
+struct Alarm<'a>(&'a Sender<Found>);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = repo::Error::Worker("a reader of nodes".into());
+            let _ = self.0.send(Found::Failed(error));
+        }
+    }
+}
+
 /// Reads nodes and hands over what they refer to, until there are no more jobs.
 fn read_jobs(repo: &Repository, jobs: &Receiver<Job>, found: &Sender<Found>, stop: &Stop) {
+    let _alarm = Alarm(found);
     for (pack, nodes) in jobs {
         if stop.is_raised() {
+            // Who handed out the job waits for word of it.
+            let _ = found.send(Found::Failed(repo::Error::Interrupted));
             return;
         }
         let mut refs = Vec::new();
@@ -246,13 +265,10 @@ fn read_jobs(repo: &Repository, jobs: &Receiver<Job>, found: &Sender<Found>, sto
                 }
                 // A store that cannot be reached now says nothing of what it has.
                 Err(error) => {
-                    let what = match error.kind() {
-                        Kind::Damaged | Kind::NotFound | Kind::Future => {
-                            Found::Broken(wanted.id, crate::ops::error::chain(&error))
-                        }
-                        _ => Found::Failed(error),
-                    };
-                    let _ = found.send(what);
+                    let _ = found.send(match error.is_damage() {
+                        true => Found::Broken(wanted.id, error_chain(&error)),
+                        false => Found::Failed(error),
+                    });
                 }
             }
         }
@@ -295,6 +311,7 @@ fn read_elsewhere(repo: &Repository, id: &ChunkId) -> repo::Result<Vec<ChunkId>>
         });
         match (read, refs) {
             (Ok(()), Some(refs)) => return Ok(refs),
+            (Err(error), _) if !error.is_damage() => return Err(error),
             (Err(error), _) => last = error,
             (Ok(()), None) => {}
         }

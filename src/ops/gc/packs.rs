@@ -19,9 +19,16 @@ pub(super) struct Pack {
     /// Whether anybody claims it.
     pub(super) claimed: bool,
     pub(super) by_writers: bool,
+    /// Whether anybody claims that it holds nodes.
+    pub(super) nodes: bool,
     /// When it, or the last claim about it, was received. Seconds since 1970.
     pub(super) latest: i64,
+    /// When it, or the last claim about it that can be relied on, was received.
+    pub(super) vouched: i64,
+    /// Whether it is there, or may be and need not be listed yet.
     pub(super) present: bool,
+    /// Whether it is there for certain: listed, or claimed lately by who can be relied on.
+    pub(super) certain: bool,
     pub(super) pinned: bool,
     pub(super) fate: Option<FateRow>,
     /// Bytes of content of all its chunks.
@@ -33,7 +40,7 @@ pub(super) struct Pack {
 impl Pack {
     /// Whether nobody condemned it, as far as counts, and it is there.
     pub(super) fn stands(&self) -> bool {
-        self.present && self.fate.is_none_or(|fate| fate.condemned.is_none() && !fate.is_deleted())
+        self.certain && self.fate.is_none_or(|fate| fate.condemned.is_none() && !fate.is_deleted())
     }
 
     /// When its condemnation was received, if it is condemned.
@@ -62,14 +69,12 @@ struct Claim {
     nodes: bool,
 }
 
-/// All packs, in the order of their ids.
+/// All packs: those that are claimed in the order of their ids, then what nobody claims.
 #[derive(Debug, Default)]
 pub(super) struct Packs {
     pub(super) all: Vec<Pack>,
     /// By their numbers, which are dense.
     claims: Vec<Option<Claim>>,
-    /// What was said of packs that are to be deleted.
-    fates: Vec<FateRow>,
     /// How many chunks all claims have together.
     pub(super) bits: u64,
     /// The store's time when the last of the packs were listed, if it tells.
@@ -91,8 +96,11 @@ impl Packs {
                         size: row.size,
                         claimed: true,
                         by_writers: false,
+                        nodes: false,
                         latest: i64::MIN,
+                        vouched: i64::MIN,
                         present: false,
+                        certain: false,
                         pinned: false,
                         fate: None,
                         content: 0,
@@ -101,7 +109,9 @@ impl Packs {
                 }
                 if let Some(pack) = packs.all.get_mut(at as usize) {
                     pack.by_writers |= row.by_writers;
+                    pack.nodes |= row.nodes;
                     pack.latest = pack.latest.max(row.latest);
+                    pack.vouched = pack.vouched.max(row.vouched.unwrap_or(i64::MIN));
                 }
                 let number = usize::try_from(row.number).unwrap_or(0);
                 if packs.claims.len() <= number {
@@ -110,24 +120,24 @@ impl Packs {
                 packs.claims[number] = Some(Claim {
                     pack: at,
                     base: packs.bits,
-                    trusted: row.trusted,
+                    trusted: row.vouched.is_some(),
                     nodes: row.nodes,
                 });
                 packs.bits += u64::from(row.chunks);
             })
             .map_err(repo::Error::from)?;
-        packs.fates = repo.index().fates().map_err(repo::Error::from)?;
-        for fate in &packs.fates {
+        let fates = repo.index().fates().map_err(repo::Error::from)?;
+        for fate in &fates {
             if let Ok(at) = packs.all.binary_search_by_key(&fate.pack, |pack| pack.id) {
                 packs.all[at].fate = Some(*fate);
             }
         }
-        packs.list(repo)?;
+        packs.list(repo, &fates)?;
         Ok(packs)
     }
 
     /// Lists what is there, and adds what nobody claims.
-    fn list(&mut self, repo: &Repository) -> Result<()> {
+    fn list(&mut self, repo: &Repository, fates: &[FateRow]) -> Result<()> {
         let mut unclaimed = Vec::new();
         let mut after: Option<String> = None;
         let mut at = None;
@@ -141,9 +151,10 @@ impl Packs {
                 match self.all.binary_search_by_key(&id, |pack| pack.id) {
                     Ok(found) => {
                         let pack = &mut self.all[found];
-                        pack.present = true;
+                        (pack.present, pack.certain) = (true, true);
                         pack.size = object.size;
                         pack.latest = pack.latest.max(receipt);
+                        pack.vouched = pack.vouched.max(receipt);
                     }
                     Err(_) => unclaimed.push((id, object.size, receipt)),
                 }
@@ -155,22 +166,25 @@ impl Packs {
         }
         // What was claimed moments ago need not be listed yet. A store that tells no time
         // is none of which anything is collected.
-        let skew = i64::try_from(repo.config().parameters.skew_seconds).unwrap_or(i64::MAX);
+        let skew = repo.skew_seconds();
         let shown = at.map_or(i64::MAX, |at: UnixTime| at.seconds.saturating_sub(skew));
         for pack in &mut self.all {
             pack.present |= pack.latest > shown;
+            pack.certain |= pack.vouched > shown;
         }
         for (id, size, latest) in unclaimed {
-            let fate = self.fates.binary_search_by_key(&id, |fate| fate.pack).ok();
-            let fate = fate.map(|at| self.fates[at]);
+            let fate = fates.binary_search_by_key(&id, |fate| fate.pack).ok().map(|at| fates[at]);
             // Behind the claimed ones: nothing looks these up by id.
             self.all.push(Pack {
                 id,
                 size,
                 claimed: false,
                 by_writers: true,
+                nodes: false,
                 latest,
+                vouched: latest,
                 present: true,
+                certain: true,
                 pinned: false,
                 fate,
                 content: 0,

@@ -102,7 +102,7 @@ pub(super) fn choose(
             })
         };
         let best = rows.iter().filter(counts).max_by_key(|row| {
-            packs.of_claim(row.pack).map(|pack| (pack.latest, pack.id, row.pack))
+            packs.of_claim(row.pack).map(|pack| (pack.vouched, pack.id, row.pack))
         });
         let chosen: Vec<ChunkRow> = match best {
             Some(best) => vec![*best],
@@ -141,14 +141,14 @@ pub(super) fn choose(
     Ok(Chosen { needed, several, front, held })
 }
 
-/// Decides what happens to each pack.
+/// Decides what happens to each pack. Returns how many bytes of packs may still be copied.
 pub(super) fn decide(
     repo: &Repository,
     packs: &Packs,
     collection: &Collection,
     options: &GcOptions,
     plan: &mut Plan,
-) {
+) -> u64 {
     let mut partly = Vec::new();
     let mut kept_bytes: u64 = 0;
     for (at, pack) in packs.all.iter().enumerate() {
@@ -176,7 +176,7 @@ pub(super) fn decide(
             partly.push(at);
         }
     }
-    choose_rewrites(repo, packs, options, plan, &partly, kept_bytes);
+    choose_rewrites(repo, packs, options, plan, &partly, kept_bytes)
 }
 
 fn choose_rewrites(
@@ -186,7 +186,7 @@ fn choose_rewrites(
     plan: &mut Plan,
     partly: &[usize],
     kept_bytes: u64,
-) {
+) -> u64 {
     // Of content that is not needed a pack's bytes have the same part, more or less.
     let unused = |at: usize| {
         let pack = &packs.all[at];
@@ -229,20 +229,32 @@ fn choose_rewrites(
         }
     }
     plan.rewrite.sort_unstable();
+    budget
 }
 
 /// Finds the packs that nodes of the newest snapshots are scattered over, if there are
-/// many more than there need be. What lies together already stays where it is.
-pub(super) fn find_scattered(repo: &Repository, packs: &Packs, chosen: &Chosen, plan: &mut Plan) {
+/// many more than there need be, up to `budget` bytes. What lies together already stays
+/// where it is.
+pub(super) fn find_scattered(
+    repo: &Repository,
+    packs: &Packs,
+    chosen: &Chosen,
+    mut budget: u64,
+    plan: &mut Plan,
+) {
     let bytes: u64 = chosen.held.values().sum();
     let ideal = bytes / repo.config().parameters.pack_bytes.max(1) + 1;
     let many = usize::try_from(ideal * SCATTERED).unwrap_or(usize::MAX);
     if chosen.held.len() <= many.saturating_add(SCATTERED_MORE) {
         return;
     }
-    let scattered = |(at, front): (&usize, &u64)| {
-        let stays = *front * 2 >= packs.all[*at].content || plan.rewrite.contains(at);
-        (!stays).then_some(*at)
-    };
-    plan.gather = chosen.held.iter().filter_map(scattered).collect();
+    let rewritten: HashSet<usize> = plan.rewrite.iter().copied().collect();
+    for (at, front) in &chosen.held {
+        let pack = &packs.all[*at];
+        let stays = *front * 2 >= pack.content || rewritten.contains(at);
+        if !stays && pack.size <= budget {
+            budget -= pack.size;
+            plan.gather.push(*at);
+        }
+    }
 }

@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use super::nodes::Nodes;
-use crate::base::{ChunkId, Kind, RecordId, UnixTime};
+use crate::base::{ChunkId, RecordId, UnixTime, error_chain};
 use crate::format::checkpoint::{Merged, MergedKey};
 use crate::format::fact::Fact;
 use crate::format::node::Node;
 use crate::index::{Index, RecordRow};
-use crate::repo::log::{describe, is_late, read};
+use crate::repo::log::{is_late, read};
 use crate::repo::{Error, Repository, Result};
 
 /// A part of a record has more bytes of facts only if one fact has.
@@ -33,9 +33,9 @@ impl<E: Into<Error>> From<E> for Failed {
 
 /// What cannot be read is left out; that the store is away ends the work.
 pub(super) fn without(record: RecordId) -> impl Fn(Error) -> Failed {
-    move |error| match error.kind() {
-        Kind::Damaged | Kind::NotFound | Kind::Future => Failed::Without(record, describe(&error)),
-        _ => Failed::Error(error),
+    move |error| match error.is_damage() {
+        true => Failed::Without(record, error_chain(&error)),
+        false => Failed::Error(error),
     }
 }
 

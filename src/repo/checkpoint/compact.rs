@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::carry::{Failed, Input, Keep, Original, next, without};
 use super::nodes::{Nodes, Storing};
-use super::{Known, before, damaged, distrust, fold, known, skew};
+use super::{Known, before, damaged, distrust, fold, known};
 use crate::base::{ChainId, ChunkId, PackId, Progress, RecordId, Stop, UnixTime, WriterId};
 use crate::codec::hash::sha256;
 use crate::format::checkpoint::{Merged, MergedRun, Place, Places};
@@ -158,7 +158,7 @@ fn choose(
     listed: &HashMap<RecordId, InLog>,
     left_out: &HashSet<RecordId>,
 ) -> Result<Option<Chosen>> {
-    let until = at.minus(2 * skew(repo)).seconds;
+    let until = at.minus(2 * repo.skew()).seconds;
     let mut known = known(repo)?;
     known.retain(|one| listed.contains_key(&one.record) && !left_out.contains(&one.record));
     let covered = fold::covered_by(&known, i64::MAX);

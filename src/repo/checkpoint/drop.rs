@@ -10,11 +10,10 @@ use super::carry::Failed;
 use super::compact::{InLog, each_record, packs_of};
 use super::nodes::Nodes;
 use super::{Known, before, distrust, fold, known};
-use crate::base::{Kind, Progress, RecordId, Stop, UnixTime};
+use crate::base::{Progress, RecordId, Stop, UnixTime, error_chain};
 use crate::format::names::{self, Hour};
 use crate::format::node::Node;
 use crate::repo::grace::in_force;
-use crate::repo::log::describe;
 use crate::repo::{Error, Repository, Result};
 
 /// What can be deleted from the log.
@@ -61,7 +60,7 @@ fn relied_on(
     exclusive: bool,
     log: &[(RecordId, InLog)],
 ) -> Result<Vec<(String, Known)>> {
-    let skew = i64::try_from(repo.config().parameters.skew_seconds).unwrap_or(i64::MAX);
+    let skew = repo.skew_seconds();
     let wait = !exclusive && repo.rules().covered_records_wait;
     let until =
         if wait { before(at, in_force(repo, at.seconds)?.saturating_add(skew)) } else { i64::MAX };
@@ -87,7 +86,8 @@ fn replaced(log: &[(RecordId, InLog)], relied: &[Known]) -> Droppable {
 }
 
 /// Deletes what [`droppable`] finds, oldest names first. Can be interrupted and repeated
-/// at any time. Costs a DELETE an object, and reads each checkpoint that replaces any.
+/// at any time. Costs a DELETE an object, and reads each checkpoint that replaces any and
+/// that [`verify`] did not find `sound` just now.
 ///
 /// A checkpoint that cannot be read is reported as a problem, and deletes nothing.
 ///
@@ -98,22 +98,23 @@ pub fn drop_covered(
     repo: &Repository,
     at: UnixTime,
     exclusive: bool,
+    sound: &HashSet<RecordId>,
     progress: &Progress,
     stop: &Stop,
 ) -> Result<Dropped> {
     repo.check_collectable()?;
     let log = log(repo)?;
-    let mut sound = Vec::new();
+    let mut relied = Vec::new();
     for (name, one) in relied_on(repo, at, exclusive, &log)? {
         if replaced(&log, std::slice::from_ref(&one)).names.is_empty() {
             continue;
         }
-        if is_sound(repo, &name, &one, progress, stop)? {
-            sound.push(one);
+        if sound.contains(&one.record) || is_sound(repo, &name, &one, progress, stop)? {
+            relied.push(one);
         }
     }
     let mut dropped = Dropped::default();
-    let found = replaced(&log, &sound);
+    let found = replaced(&log, &relied);
     for name in &found.names {
         if stop.is_raised() {
             return Err(Error::Interrupted);
@@ -125,22 +126,34 @@ pub fn drop_covered(
     Ok(dropped)
 }
 
+/// What a look at all checkpoints came to.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// The records of those that can be read.
+    pub sound: HashSet<RecordId>,
+    /// How many cannot.
+    pub damaged: u64,
+}
+
 /// Reads all that the checkpoints carry which no other replaced. Those that cannot be
 /// read are reported as problems and replace nothing from now on, so that [`compact`]
-/// merges again what they stood for, as far as it is there. Returns how many they are.
+/// merges again what they stood for, as far as it is there.
 ///
 /// [`compact`]: super::compact()
 ///
 /// # Errors
 ///
 /// [`Error`] if the store fails or the index cannot be written.
-pub fn verify(repo: &Repository, progress: &Progress, stop: &Stop) -> Result<u64> {
+pub fn verify(repo: &Repository, progress: &Progress, stop: &Stop) -> Result<Verified> {
     let log = log(repo)?;
-    let mut damaged = 0;
+    let mut verified = Verified::default();
     for (name, one) in relied_on(repo, UnixTime::EPOCH, true, &log)? {
-        damaged += u64::from(!is_sound(repo, &name, &one, progress, stop)?);
+        match is_sound(repo, &name, &one, progress, stop)? {
+            true => drop(verified.sound.insert(one.record)),
+            false => verified.damaged += 1,
+        }
     }
-    Ok(damaged)
+    Ok(verified)
 }
 
 /// Whether all that a checkpoint carries can be read. If not, that is reported, and it is
@@ -154,8 +167,8 @@ fn is_sound(
 ) -> Result<bool> {
     match read_all(repo, name, one, stop) {
         Ok(()) => Ok(true),
-        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Future) => {
-            let why = describe(&error);
+        Err(error) if error.is_damage() => {
+            let why = error_chain(&error);
             distrust(repo, one, &why)?;
             progress.problem(name, why);
             Ok(false)

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use super::nodes::Nodes;
-use crate::base::{Kind, RecordId};
+use crate::base::{Kind, RecordId, error_chain};
 use crate::format::checkpoint::Merged;
 use crate::format::fact::{Fact, Signer};
 use crate::format::node::Node;
 use crate::format::record::Body;
 use crate::index::FoldedRecord;
-use crate::repo::log::{Folding, describe, fold_facts, signer_of};
+use crate::repo::log::{Folding, fold_facts, signer_of};
 use crate::repo::{Error, Repository, Result};
 
 /// Folds what a checkpoint of the owner carries for other records, one node after the
@@ -53,12 +53,13 @@ pub(in crate::repo) fn merge(
             Ok(Node::Merged(run)) => run.records,
             Ok(_) => {
                 let why = "a checkpoint refers to another node";
-                problem = Some(format!("{UNREAD}{}", describe(&Error::Tree { chunk: node, why })));
+                problem =
+                    Some(format!("{UNREAD}{}", error_chain(&Error::Tree { chunk: node, why })));
                 continue;
             }
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Future) => {
+            Err(error) if error.is_damage() => {
                 let what = if error.kind() == Kind::NotFound { GONE } else { UNREAD };
-                problem = Some(format!("{what}{}", describe(&error)));
+                problem = Some(format!("{what}{}", error_chain(&error)));
                 continue;
             }
             Err(error) => return Err(error),

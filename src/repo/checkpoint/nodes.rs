@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::base::{ChunkId, Kind, Stop};
+use crate::base::{ChunkId, Stop};
 use crate::codec::compress::Compressor;
 use crate::codec::hash::{ChunkKind, sha256};
 use crate::codec::seal::SealKey;
@@ -42,9 +42,7 @@ impl<'a> Nodes<'a> {
     /// [`Error::ChunkMissing`] if no pack has it, or what went wrong in reading it.
     pub(super) fn read(&self, id: &ChunkId) -> Result<Node> {
         match self.read_here(id) {
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-                self.read_elsewhere(id)?.ok_or(error)
-            }
+            Err(error) if error.is_damage() => self.read_elsewhere(id)?.ok_or(error),
             other => other,
         }
     }
@@ -60,7 +58,7 @@ impl<'a> Nodes<'a> {
             });
             match (read, node) {
                 (Ok(()), Some((_, node))) => return Ok(Some(node)),
-                (Err(error), _) if !matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                (Err(error), _) if !error.is_damage() => {
                     return Err(error);
                 }
                 _ => {}

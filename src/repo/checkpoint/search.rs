@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use super::compact::list;
 use super::nodes::Nodes;
-use crate::base::{ChunkId, Kind, RecordId};
+use crate::base::{ChunkId, RecordId, error_chain};
 use crate::format::checkpoint::Place;
 use crate::format::fact::{Checkpoint, Fact, Signer};
 use crate::format::names;
 use crate::format::node::Node;
 use crate::format::pack::PackFact;
-use crate::repo::log::{describe, is_late, read};
+use crate::repo::log::{is_late, read};
 use crate::repo::{Error, Repository, Result};
 
 /// What is needed to look up chunks: of each checkpoint its sparse index, and the claims
@@ -51,10 +51,8 @@ impl<'a> Search<'a> {
             let name = names::record(object.hour, id);
             let (body, signer) = match read(repo, id, &name) {
                 Ok((_, body, signer)) => (body, signer),
-                Err(error)
-                    if matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Future) =>
-                {
-                    search.problems.push((name, describe(&error)));
+                Err(error) if error.is_damage() => {
+                    search.problems.push((name, error_chain(&error)));
                     continue;
                 }
                 Err(error) => return Err(error),

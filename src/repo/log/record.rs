@@ -58,16 +58,6 @@ impl<'a> Turn<'a> {
     }
 }
 
-pub(in crate::repo) fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// The facts of one record as they were published, for whoever looks at the log
 /// itself. Costs a GET.
 ///

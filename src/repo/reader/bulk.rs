@@ -10,6 +10,7 @@ use super::frames::PackInfo;
 use crate::base::ChunkId;
 use crate::codec::hash::sha256;
 use crate::format::names;
+use crate::format::pack::chunk_bytes_max;
 use crate::index::PackRow;
 use crate::repo::{Error, Repository, Result};
 
@@ -49,7 +50,13 @@ pub fn read_chunks(
     let mut run: (u64, bytes::Bytes) = (0, bytes::Bytes::new());
     let mut open: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
     let mut at = 0;
+    let longest = chunk_bytes_max(pack.kind);
     for want in wanted {
+        if want.length > longest {
+            // Nobody stores such a chunk: whoever claims it wants memory filled.
+            each(want, Err(Error::ChunkCorrupt { chunk: want.id, pack: pack.id }))?;
+            continue;
+        }
         let of_chunk = pack.directory.frames_of(want.start, want.length);
         open = open.split_off(&of_chunk.start);
         let mut failed = None;
