@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use asof::base::{Clock, PackId, Progress, RepositoryId, SnapshotId, Stop, UnixTime};
+use asof::base::{Clock, PackId, Progress, RepositoryId, SnapshotId, Stop, UnixTime, error_chain};
 use asof::codec::envelope::SecretKey;
 use asof::codec::hash::sha256;
 use asof::codec::sign::SigningKey;
@@ -183,12 +183,7 @@ pub struct Trouble {
 
 impl<E: std::error::Error> From<E> for Trouble {
     fn from(error: E) -> Trouble {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
+        let text = error_chain(&error);
         // The one failure that slowness alone brings about.
         Trouble { late: text.contains("only after what it builds on"), text }
     }

@@ -1,6 +1,6 @@
 //! One run: parties are chosen, time passes, calls happen and go wrong, as a seed has it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -25,6 +25,10 @@ use crate::rng::Rng;
 use crate::tree::Tree;
 use crate::world::{Fate, OBSERVER, Party, Rights, SimStore, Temper, Then, Waiting, World};
 
+mod script;
+
+pub use script::Act;
+
 pub const HOUR: i64 = 3600;
 pub const GRACE: i64 = 100 * HOUR;
 pub const SKEW: i64 = HOUR;
@@ -46,23 +50,6 @@ pub struct Plan {
     pub bias: Option<Bias>,
     /// What happens, one after the other, if it is not left to chance.
     pub script: &'static [Act],
-}
-
-/// A part of a script.
-#[derive(Clone, Copy, Debug)]
-pub enum Act {
-    /// So many seconds pass.
-    Pass(i64),
-    /// A party's tree becomes that one of the pieces.
-    Become(Party, usize),
-    /// Listings show a party what another put as late as they may.
-    Blind(Party, Party),
-    /// A party does what it does, to the end.
-    Do(Party),
-    /// A party begins, and is held up before it puts a record.
-    Hold(Party),
-    /// It goes on, to the end.
-    Release(Party),
 }
 
 /// What makes some course of events frequent.
@@ -137,9 +124,7 @@ pub struct Run {
     drowsy: u32,
     /// The collector that was promised that nobody else writes.
     alone: Option<Party>,
-    /// How many acts of the script are over, and who is held up.
-    acts: usize,
-    held: HashSet<Party>,
+    script: script::Progress,
 }
 
 /// Runs a seed. One run at a time in a process: randomness and the files' times are
@@ -278,8 +263,7 @@ impl Run {
             counts: BTreeMap::new(),
             drowsy,
             alone: None,
-            acts: 0,
-            held: HashSet::new(),
+            script: script::Progress::default(),
         }
     }
 
@@ -310,40 +294,8 @@ impl Run {
     fn is_more_to_come(&self) -> bool {
         match self.plan.script {
             [] => self.deeds < self.plan.deeds,
-            script => self.acts < script.len(),
+            script => self.script.acts < script.len(),
         }
-    }
-
-    /// A step of a script.
-    fn act(&mut self) -> Result<(), String> {
-        self.world.advance(self.rng.within(0, 2));
-        let held = |call: &Waiting| {
-            self.held.contains(&call.party)
-                && call.call == Call::Put
-                && call.key.starts_with(names::LOG)
-        };
-        let call = self.world.waiting().into_iter().find(|call| !held(call));
-        match (call, self.plan.script.get(self.acts)) {
-            (Some(call), _) => self.let_happen(&call),
-            (None, act) => {
-                self.acts += 1;
-                match act {
-                    Some(Act::Pass(seconds)) => self.world.advance(*seconds),
-                    Some(Act::Become(party, piece)) => {
-                        self.trees[self.members[*party].source].become_piece(*piece);
-                    }
-                    Some(Act::Blind(party, by)) => self.world.make_blind(*party, *by),
-                    Some(Act::Do(party)) => self.begin(*party),
-                    Some(Act::Hold(party)) => {
-                        self.held.insert(*party);
-                        self.begin(*party);
-                    }
-                    Some(Act::Release(party)) => drop(self.held.remove(party)),
-                    None => self.held.clear(),
-                }
-            }
-        }
-        self.after_a_step()
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -724,11 +676,10 @@ impl Run {
             self.world.note(party, format!("fails: {}", why.text));
             self.count(if why.late { "too late" } else { "failed" });
             // Reads fail now and then where there is much trouble.
-            // What a listing missed is taken for lost by who knows that it was there, and
-            // a collector does nothing if its listing took long. Neither loses anything.
-            let alarmed = ["is gone: the store was", "in no pack that is"];
+            // A pack that a listing missed is taken for lost, and a collector does nothing
+            // if its listing took long. Neither loses anything.
             let excused = why.late
-                || (missed && alarmed.iter().any(|text| why.text.contains(text)))
+                || (missed && why.text.contains("in no pack that is"))
                 || why.text.contains("listing it took too long");
             if !busy.disturbed && !excused && self.trouble <= 100 {
                 return Err(format!(

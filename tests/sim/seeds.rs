@@ -101,9 +101,10 @@ fn no_seed_loses_anything() {
     let mut wrong = String::new();
     for child in children {
         let output = child.wait_with_output().unwrap();
-        println!("{}", String::from_utf8_lossy(&output.stdout).trim());
-        if !output.status.success() {
-            wrong += &String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stdout);
+        println!("{}", said.trim());
+        if !output.status.success() || !said.contains("1 passed") {
+            wrong += &format!("{}: {}\n", output.status, String::from_utf8_lossy(&output.stderr));
         }
     }
     assert!(wrong.is_empty(), "{wrong}");

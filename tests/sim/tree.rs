@@ -68,6 +68,12 @@ impl Tree {
         self.set_times();
     }
 
+    /// Adds a file of that piece.
+    pub fn gain_piece(&mut self, n: usize) {
+        self.write("b/x", vec![n]);
+        self.set_times();
+    }
+
     fn clear(&mut self) {
         for path in std::mem::take(&mut self.files).into_keys() {
             fs::remove_file(self.path.join(path)).unwrap();
