@@ -70,6 +70,37 @@ pub struct Snapshot {
     pub expires: Option<UnixTime>,
 }
 
+impl Snapshot {
+    /// A snapshot of a directory of which nothing is known but this.
+    #[must_use]
+    pub fn new(
+        id: SnapshotId,
+        source: &str,
+        root: Entry,
+        owner: Owner,
+        taken: UnixTime,
+    ) -> Snapshot {
+        Snapshot {
+            id,
+            source: source.to_owned(),
+            started: taken,
+            taken,
+            root,
+            owners: vec![owner],
+            kind: "directory".into(),
+            roots: Vec::new(),
+            host: String::new(),
+            user: String::new(),
+            tags: Vec::new(),
+            parent: None,
+            counts: Counts::default(),
+            links: Links::Inline(Vec::new()),
+            program: concat!("asof ", env!("CARGO_PKG_VERSION")).into(),
+            expires: None,
+        }
+    }
+}
+
 /// What a backup met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, serde::Serialize)]
 #[cbor(map)]

@@ -183,6 +183,32 @@ pub struct Entry {
     pub holes: u64,
 }
 
+impl Entry {
+    /// An entry of which nothing is known but this: no size, no content.
+    #[must_use]
+    pub fn new(name: &[u8], kind: FileKind, mode: u32, at: UnixTime) -> Entry {
+        Entry {
+            name: name.to_vec().into(),
+            kind,
+            mode,
+            owner: 0,
+            mtime: at,
+            ctime: at,
+            btime: None,
+            size: 0,
+            link: None,
+            target: None,
+            device: None,
+            xattrs: Vec::new(),
+            sha256: None,
+            content: None,
+            subtree: None,
+            marks: 0,
+            holes: 0,
+        }
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(n: &u32) -> bool {
     *n == 0

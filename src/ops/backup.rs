@@ -29,13 +29,13 @@ use crate::base::{Progress, SnapshotId, Stop, UnixTime};
 use crate::codec::hash::ChunkKind;
 use crate::codec::random;
 use crate::format::fact::{Counts, Fact, Links, Snapshot};
-use crate::format::node::{Node, Owner, Statement};
+use crate::format::node::Owner;
 use crate::index::ScanSource;
 use crate::ops::{Error, Result};
 use crate::repo::log::EncodedFact;
 use crate::repo::standing::{Baseline, evidence_since};
-use crate::repo::trees::{Draft, NodeSink, StoredDir, draft_of};
-use crate::repo::writer::{Lane, Writer, WriterOptions, Written};
+use crate::repo::trees::{Draft, draft_of};
+use crate::repo::writer::{Writer, WriterOptions, Written};
 use crate::repo::{self, Repository};
 use crate::source::{Roots, RuleOptions, Rules};
 
@@ -333,7 +333,7 @@ pub(crate) fn publish(
     let id = snapshot.id;
     let fact = Fact::Snapshot(Box::new(snapshot)).encode(&refs);
     let mut lane = writer.lane(ChunkKind::Node);
-    let stated = store_statement(repo, &fact, &refs, &mut lane).and_then(|()| Ok(lane.flush()?));
+    let stated = lane.statement(&fact, &refs).and_then(|()| lane.flush()).map_err(Error::from);
     drop(lane);
     if let Err(error) = stated {
         return Err(first_cause(writer, error));
@@ -345,20 +345,6 @@ pub(crate) fn publish(
     report.snapshot = published.map(|_| id);
     let receipt = report.receipt;
     Ok(outcome(report, receipt, Some(id)))
-}
-
-/// Stores the snapshot's signed statement, so that the log can be rebuilt.
-fn store_statement(
-    repo: &Repository,
-    fact: &[u8],
-    refs: &[crate::base::ChunkId],
-    lane: &mut Lane,
-) -> Result<()> {
-    let key = repo.keys().signing()?;
-    let certificate = repo.keys().certificate.clone();
-    let statement = Statement::issue(key, repo.config().repository, certificate, fact);
-    lane.node(Node::Statement(statement).encode(refs))?;
-    Ok(())
 }
 
 /// The error that a writer's stage met, if one did; otherwise `error`.
@@ -394,13 +380,6 @@ fn encode_root(root: &Draft, expires: Option<UnixTime>) -> Vec<u8> {
         None => crate::format::encode(&(&root.entry, &root.owner, flat)),
         Some(end) => crate::format::encode(&(&root.entry, &root.owner, flat, end)),
     }
-}
-
-/// The entry of a directory that is stored.
-pub(crate) fn finish_dir(mut draft: Draft, stored: StoredDir) -> Draft {
-    draft.entry.subtree = Some(stored.subtree);
-    draft.refs = vec![stored.node];
-    draft
 }
 
 /// Counts what a problem costs.

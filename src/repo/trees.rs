@@ -69,6 +69,16 @@ pub struct StoredDir {
     pub subtree: Subtree,
 }
 
+impl StoredDir {
+    /// The directory's own entry, of which `draft` has the rest.
+    #[must_use]
+    pub fn entry_of(self, mut draft: Draft) -> Draft {
+        draft.entry.subtree = Some(self.subtree);
+        draft.refs = vec![self.node];
+        draft
+    }
+}
+
 impl DirBuilder {
     /// An empty directory.
     #[must_use]

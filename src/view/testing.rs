@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::{ChunkId, SnapshotId, UnixTime, WriterId};
 use crate::format::extents::{Content, Extent, ExtentChild, INLINE_MAX};
-use crate::format::fact::{Counts, Links, Snapshot};
+use crate::format::fact::{Links, Snapshot};
 use crate::format::node::{
     Child, Entry, FileKind, Leaf, LinkGroup, LinkId, Node, Owner, Subtree, Xattr,
 };
@@ -232,22 +232,9 @@ impl TestLibrary {
         id[..8].copy_from_slice(&(snapshots.len() as u64 + 1).to_be_bytes());
         let info = Arc::new(SnapshotInfo {
             snapshot: Snapshot {
-                id: SnapshotId(id),
-                source: source.to_owned(),
-                started: taken,
-                taken,
-                root: entry,
                 owners,
-                kind: "directory".into(),
-                roots: vec![],
-                host: "host".into(),
-                user: "user".into(),
-                tags: vec![],
-                parent: None,
-                counts: Counts::default(),
                 links,
-                program: "test".into(),
-                expires: None,
+                ..Snapshot::new(SnapshotId(id), source, entry, Owner::default(), taken)
             },
             refs,
             receipt: taken,

@@ -25,7 +25,7 @@ use asof::store::fault::{Action, Fault, Moment};
 use asof::store::{self, Call, FaultStore, MemoryStore, Store};
 
 use crate::damage::READ_DATA;
-use crate::fixture::{PASSPHRASE, TestRepo, create, differences, noise};
+use crate::fixture::{TestRepo, create, differences, names_in, noise, owner_key};
 
 fn run(repo: &TestRepo, options: CheckOptions) -> CheckReport {
     check(&repo.open(), options, &Progress::silent(), &Stop::new()).unwrap()
@@ -36,7 +36,7 @@ fn whole(report: &CheckReport) {
 }
 
 fn packs(store: &MemoryStore) -> Vec<String> {
-    store.keys().into_iter().filter(|name| name.starts_with("packs/")).collect()
+    names_in(store, "packs/")
 }
 
 /// A repository with a data pack and a node pack for each of some sources.
@@ -60,7 +60,7 @@ fn what_was_found_whole_lately_can_be_left_out() {
     let (memory, repo) = with_packs(4);
     let lately = CheckOptions { max_age: LATELY, ..READ_DATA };
     let faults = FaultStore::new(Arc::new(memory.clone()));
-    let failing = TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+    let failing = TestRepo::from_elsewhere(Arc::new(faults.clone()));
     let open = failing.open();
     faults.fail_next(Call::Get, names::PACKS);
     let error = check(&open, READ_DATA, &Progress::silent(), &Stop::new()).unwrap_err();
@@ -125,7 +125,7 @@ fn a_listing_that_lags_is_no_damage() {
     let lagging = Lagging { store: memory.clone(), hidden };
     // The index of the machine that made the backup.
     let same = TestRepo { store: Arc::new(lagging), cache: repo.cache };
-    let open = same.open_with(Credential::Passphrase(PASSPHRASE.to_vec().into())).unwrap();
+    let open = same.open_with(owner_key()).unwrap();
     let run = || check(&open, READ_DATA, &Progress::silent(), &Stop::new()).unwrap();
     let report = run();
     whole(&report);

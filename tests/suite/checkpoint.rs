@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use asof::base::{ChunkId, Clock, Kind, PackId, Progress, RecordId, SnapshotId, Stop, UnixTime};
 use asof::codec::compress::Codec;
 use asof::codec::hash::{ChunkKind, sha256};
-use asof::format::fact::{Counts, Fact, Forget, Grace, Links, Packs, Pin, Revoke, Snapshot};
+use asof::format::fact::{Fact, Forget, Grace, Packs, Pin, Revoke, Snapshot};
 use asof::format::item;
 use asof::format::names;
 use asof::format::node::{Entry, FileKind, Owner, Subtree};
@@ -25,7 +25,7 @@ use asof::store::fault::{FaultStore, Moment};
 use asof::store::{Call, CountStore, MemoryStore, Store};
 
 use crate::crash::at_every_call;
-use crate::fixture::{PASSPHRASE, TestRepo, create, noise, recording, restores_to};
+use crate::fixture::{TestRepo, create, names_in, noise, owner_key, recording, restores_to};
 
 /// The grace period and the skew of these repositories. Seconds.
 const GRACE: i64 = 30 * 86400;
@@ -82,7 +82,7 @@ impl World {
     }
 
     fn log(&self) -> Vec<String> {
-        self.memory.keys().into_iter().filter(|name| name.starts_with("log/")).collect()
+        names_in(&self.memory, "log/")
     }
 }
 
@@ -203,8 +203,7 @@ fn a_chunk_is_found_in_place_with_one_ranged_read() {
     let index = open.index();
     let count = Arc::new(CountStore::new(Arc::new(world.memory.clone())));
     let stranger = TestRepo::from_elsewhere(count.clone());
-    let passphrase = || Credential::Passphrase(PASSPHRASE.to_vec().into());
-    let blank = stranger.open_with(passphrase()).unwrap();
+    let blank = stranger.open_with(owner_key()).unwrap();
     let before = count.requests();
     let search = repo::checkpoint::Search::open(&blank).unwrap();
     let opened = count.requests().since(before);
@@ -263,43 +262,10 @@ fn pack_fact(n: u32, chunks: u32) -> Fact {
 }
 
 fn snapshot_fact(n: u32, source: &str, at: UnixTime) -> EncodedFact {
-    let root = Entry {
-        name: Vec::new().into(),
-        kind: FileKind::Dir,
-        mode: 0o755,
-        owner: 0,
-        mtime: at,
-        ctime: at,
-        btime: None,
-        size: 0,
-        link: None,
-        target: None,
-        device: None,
-        xattrs: Vec::new(),
-        sha256: None,
-        content: None,
-        subtree: Some(Subtree::default()),
-        marks: 0,
-        holes: 0,
-    };
-    let fact = Fact::Snapshot(Box::new(Snapshot {
-        id: snapshot_id(n),
-        source: source.into(),
-        started: at,
-        taken: at,
-        root,
-        owners: vec![Owner::default()],
-        kind: "directory".into(),
-        roots: vec![b"/".to_vec().into()],
-        host: "h".into(),
-        user: "u".into(),
-        tags: Vec::new(),
-        parent: None,
-        counts: Counts::default(),
-        links: Links::Inline(Vec::new()),
-        expires: None,
-        program: "p".into(),
-    }));
+    let root =
+        Entry { subtree: Some(Subtree::default()), ..Entry::new(b"", FileKind::Dir, 0o755, at) };
+    let snapshot = Snapshot::new(snapshot_id(n), source, root, Owner::default(), at);
+    let fact = Fact::Snapshot(Box::new(snapshot));
     EncodedFact { bytes: fact.encode(&[chunk(n, 0)]) }
 }
 
@@ -591,7 +557,7 @@ fn compaction_may_die_at_any_call() {
         assert_eq!(reader.library().snapshots().unwrap().len(), 4);
         open.sync(true).unwrap();
         run().unwrap();
-        let log = memory.keys().iter().filter(|name| name.starts_with("log/")).count();
+        let log = names_in(&memory, "log/").len();
         assert_eq!(log, 1);
         let reader = TestRepo::from_elsewhere(Arc::new(memory));
         restores_to(&reader, "s", dir.path());
@@ -666,7 +632,7 @@ fn a_late_checkpoint_replaces_nothing() {
     let world = world(false);
     let dir = backups(&world, 4);
     let faults = FaultStore::new(Arc::new(world.memory.clone()));
-    let slow = TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+    let slow = TestRepo::from_elsewhere(Arc::new(faults.clone()));
     let open = slow.open();
     let time = Arc::clone(&world.time);
     faults.on_next(Call::Put, "log/", Moment::Before, move |_| {
@@ -727,7 +693,7 @@ fn a_collector_keeps_what_a_checkpoint_stands_on() {
     let dir = backups(&world, 4);
     let open = world.repo.open();
     world.compact(&open, 1).unwrap();
-    let count = || world.memory.keys().iter().filter(|key| key.starts_with("packs/")).count();
+    let count = || names_in(&world.memory, "packs/").len();
     let collect = || {
         let options = asof::ops::gc::GcOptions::default();
         let progress = Progress::silent().into();

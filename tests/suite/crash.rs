@@ -14,22 +14,17 @@ use asof::ops::keys::change_passphrase;
 use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::repository::read_config;
-use asof::repo::{self, InitOptions, keyring};
+use asof::repo::{self, keyring};
 use asof::store::fault::Moment;
 use asof::store::{FaultStore, MemoryStore, Store};
 
-use crate::fixture::{PASSPHRASE, TestRepo, create};
+use crate::fixture::{PASSPHRASE, TestRepo, create, init_options};
 use crate::world::{GRACE, World, collect, tree};
 
 const MOMENTS: [Moment; 2] = [Moment::Before, Moment::After];
 
 fn init(store: &dyn Store) -> repo::Result<()> {
-    let options = InitOptions {
-        encrypted: true,
-        parameters: Parameters::default(),
-        cost: Cost::LEAST,
-        label: "test".into(),
-    };
+    let options = init_options(true, &Parameters::default());
     repo::init(store, &options, PASSPHRASE, &Clock::system()).map(|_| ())
 }
 
@@ -115,8 +110,7 @@ fn adding_and_removing_a_key_that_dies_can_be_done_again() {
         let memory = MemoryStore::new();
         let repo = create(Arc::new(memory.clone()), true);
         let faults = FaultStore::new(Arc::new(memory.clone()));
-        let dying =
-            TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+        let dying = TestRepo::from_elsewhere(Arc::new(faults.clone()));
         let open = dying.open();
         let first = keyring::list(&memory).unwrap()[0].id;
         arm(&faults);
@@ -179,8 +173,7 @@ fn a_collection_that_dies_loses_nothing_and_the_next_finishes_it() {
     let died = at_every_call(|arm| {
         let world = base.fork();
         let faults = FaultStore::new(Arc::new(world.store.clone()));
-        let dying =
-            TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+        let dying = TestRepo::from_elsewhere(Arc::new(faults.clone()));
         arm(&faults);
         let options = GcOptions { deletions: 1, ..GcOptions::default() };
         let finished = collect(&dying, &options).is_ok();
@@ -206,8 +199,7 @@ fn forgetting_that_dies_is_done_or_can_be_done_again() {
     let died = at_every_call(|arm| {
         let world = base.fork();
         let faults = FaultStore::new(Arc::new(world.store.clone()));
-        let dying =
-            TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+        let dying = TestRepo::from_elsewhere(Arc::new(faults.clone()));
         let open = dying.open();
         arm(&faults);
         let fact = Fact::Forget(Forget { snapshots: vec![second], reason: None });

@@ -18,9 +18,7 @@ use asof::format::certificate::Certificate;
 use asof::format::checkpoint::{Merged, MergedRun, Places};
 use asof::format::config::{Config, Parameters};
 use asof::format::extents::{Content, Extent, ExtentChild};
-use asof::format::fact::{
-    Checkpoint, Counts, Fact, Forget, Grace, Links, Packs, Pin, Revoke, Snapshot,
-};
+use asof::format::fact::{Checkpoint, Fact, Forget, Grace, Links, Packs, Pin, Revoke, Snapshot};
 use asof::format::item::Item;
 use asof::format::keyfile::{KeyFile, Secrets};
 use asof::format::names;
@@ -257,23 +255,16 @@ fn good() -> Vec<Vec<u8>> {
     };
     let extents = vec![Extent { length: 5, chunk: Some(1) }, Extent { length: 9, chunk: None }];
     let group = LinkGroup { id: LinkId { device: 0, inode: 7 }, first: 1, count: 2 };
+    let root = entry("", FileKind::Dir, None, 0);
     let snapshot = Snapshot {
-        id: SnapshotId([1; 16]),
-        source: "web".into(),
-        started: at,
-        taken: at,
-        root: entry("", FileKind::Dir, None, 0),
-        owners: vec![Owner::default()],
-        kind: "directory".into(),
         roots: vec![b"/".to_vec().into()],
         host: "h".into(),
         user: "u".into(),
         tags: vec!["t".into()],
         parent: Some(SnapshotId([2; 16])),
-        counts: Counts::default(),
         links: Links::Inline(vec![group]),
-        program: "p".into(),
         expires: Some(at),
+        ..Snapshot::new(SnapshotId([1; 16]), "web", root, Owner::default(), at)
     };
     let facts = [
         Fact::Pack(Box::new(pack_fact.clone())),

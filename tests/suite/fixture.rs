@@ -14,13 +14,33 @@ use asof::ops::select::select;
 use asof::repo::keys::Credential;
 use asof::repo::reader::ReaderOptions;
 use asof::repo::{self, InitOptions, Library, LocalOptions, Repository, Shelf};
-use asof::store::Store;
+use asof::store::{MemoryStore, Store};
 use asof::view::{Selector, Zone};
 
 /// A deadline that every record meets.
 pub const FAR: Option<UnixTime> = Some(UnixTime::new(253_402_300_799, 0));
 
 pub const PASSPHRASE: &[u8] = b"correct horse";
+
+/// The owner's passphrase.
+pub fn owner_key() -> Credential {
+    Credential::Passphrase(PASSPHRASE.to_vec().into())
+}
+
+/// How test repositories are made.
+pub fn init_options(encrypted: bool, parameters: &Parameters) -> InitOptions {
+    InitOptions {
+        encrypted,
+        parameters: parameters.clone(),
+        cost: Cost::LEAST,
+        label: "test".into(),
+    }
+}
+
+/// The names in a store that begin so.
+pub fn names_in(store: &MemoryStore, prefix: &str) -> Vec<String> {
+    store.keys().into_iter().filter(|name| name.starts_with(prefix)).collect()
+}
 
 /// A repository in some store, used from one machine.
 pub struct TestRepo {
@@ -35,13 +55,8 @@ pub fn create(store: Arc<dyn Store>, encrypted: bool) -> TestRepo {
 
 /// Makes a repository with parameters of its own.
 pub fn create_with(store: Arc<dyn Store>, encrypted: bool, parameters: &Parameters) -> TestRepo {
-    let options = InitOptions {
-        encrypted,
-        parameters: parameters.clone(),
-        cost: Cost::LEAST,
-        label: "test".into(),
-    };
-    repo::init(store.as_ref(), &options, PASSPHRASE, &Clock::system()).unwrap();
+    repo::init(store.as_ref(), &init_options(encrypted, parameters), PASSPHRASE, &Clock::system())
+        .unwrap();
     TestRepo { store, cache: tempfile::tempdir().unwrap() }
 }
 
@@ -63,8 +78,7 @@ impl TestRepo {
 
     /// Opened by the owner and brought up to date.
     pub fn open(&self) -> Arc<Repository> {
-        let passphrase = PASSPHRASE.to_vec().into();
-        let repo = self.open_with(Credential::Passphrase(passphrase)).unwrap();
+        let repo = self.open_with(owner_key()).unwrap();
         repo.sync(false).unwrap();
         repo
     }
@@ -90,8 +104,7 @@ impl TestRepo {
         selector: &str,
         options: &RestoreOptions,
     ) -> (RestoreReport, Vec<String>) {
-        let passphrase = PASSPHRASE.to_vec().into();
-        self.try_restore_with(Credential::Passphrase(passphrase), selector, options)
+        self.try_restore_with(owner_key(), selector, options)
     }
 
     pub fn try_restore_with(

@@ -18,7 +18,7 @@ use asof::repo::packer::open_pack;
 use asof::repo::{Repository, keyring};
 use asof::store::{MemoryStore, Store};
 
-use crate::fixture::{FAR, TestRepo, backup_into, create, noise, restores_to};
+use crate::fixture::{FAR, TestRepo, backup_into, create, names_in, noise, restores_to};
 
 fn writer(repo: &TestRepo, label: &str, trusted: bool) -> WriterFile {
     keyring::export_writer(&repo.open(), label, None, trusted).unwrap()
@@ -32,7 +32,7 @@ fn machine_of(store: &MemoryStore, file: WriterFile) -> (TestRepo, Arc<Repositor
 }
 
 fn records(store: &MemoryStore) -> Vec<String> {
-    store.keys().into_iter().filter(|key| key.starts_with("log/")).collect()
+    names_in(store, "log/")
 }
 
 /// What a store has under these names is not there while `work` runs.

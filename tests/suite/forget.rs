@@ -18,7 +18,7 @@ use asof::repo::{Repository, keyring};
 use asof::store::{MemoryStore, Store};
 use asof::view::{Selector, Zone};
 
-use crate::fixture::{FAR, PASSPHRASE, TestRepo, create};
+use crate::fixture::{FAR, TestRepo, create, names_in, owner_key};
 
 const DAY: i64 = 86_400;
 /// A noon.
@@ -81,7 +81,7 @@ impl World {
     }
 
     fn records(&self) -> usize {
-        self.memory.keys().iter().filter(|key| key.starts_with("log/")).count()
+        names_in(&self.memory, "log/").len()
     }
 }
 
@@ -93,10 +93,6 @@ fn shown(memory: &MemoryStore) -> Vec<SnapshotId> {
 fn clock(time: &Arc<AtomicI64>, ahead: i64) -> Clock {
     let time = Arc::clone(time);
     Clock::from_fn(move || UnixTime::new(time.load(Ordering::SeqCst) + ahead, 0))
-}
-
-fn owner_key() -> Credential {
-    Credential::Passphrase(PASSPHRASE.to_vec().into())
 }
 
 fn options(what: What) -> ForgetOptions {

@@ -15,14 +15,13 @@ use asof::codec::hash::sha256;
 use asof::ops::backup::BackupReport;
 use asof::ops::restore::{RestoreOptions, restore};
 use asof::ops::select::select;
-use asof::repo::keys::Credential;
 use asof::repo::reader::ReaderOptions;
 use asof::repo::{Library, Repository, Shelf};
 use asof::store::{LocalStore, MemoryStore, Store};
 use asof::view::{Selector, Zone};
 
 use crate::disk::Disk;
-use crate::fixture::{PASSPHRASE, TestRepo, backup_into, create, differences, restores_to};
+use crate::fixture::{TestRepo, backup_into, create, differences, noise, owner_key, restores_to};
 
 fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -33,9 +32,7 @@ fn tree() -> tempfile::TempDir {
 /// Writes a few files of some 300 KiB that do not compress.
 fn fill(dir: &Path, seed: u32) {
     for n in 0..5_u32 {
-        let block = |i: u32| sha256(&[seed, n, i].map(u32::to_le_bytes).concat());
-        let noise: Vec<u8> = (0..2000).flat_map(block).collect();
-        fs::write(dir.join(format!("f{n}")), noise).unwrap();
+        fs::write(dir.join(format!("f{n}")), noise(seed * 5 + n, 2000)).unwrap();
     }
 }
 
@@ -54,7 +51,7 @@ type Failed = (Kind, String);
 
 /// What every command does first.
 fn open(repo: &TestRepo) -> Result<Arc<Repository>, Failed> {
-    let credential = Credential::Passphrase(PASSPHRASE.to_vec().into());
+    let credential = owner_key();
     let open = repo.open_with(credential).map_err(|e| (e.kind(), said(&e)))?;
     open.sync(false).map_err(|e| (e.kind(), said(&e)))?;
     Ok(open)

@@ -24,7 +24,7 @@ use asof::repo::{Library, LocalOptions, Rules, Shelf, keyring};
 use asof::store::fault::{Action, Fault, Moment};
 use asof::store::{self, Call, FaultStore, MemoryStore, Store};
 
-use crate::fixture::{FAR, TestRepo, backup_into};
+use crate::fixture::{FAR, TestRepo, backup_into, names_in, owner_key};
 use crate::manifest::of_snapshot;
 use crate::world::{GRACE, World, collect, collect_by, noise, tree};
 
@@ -282,8 +282,7 @@ fn records_may_leave_the_log_while_they_are_read() {
             assert_eq!(collects.try_gc(&options).unwrap().dropped.objects, 6);
         });
         let fresh = TestRepo::from_elsewhere(Arc::new(faults.clone()));
-        let open =
-            fresh.open_with(Credential::Passphrase(crate::fixture::PASSPHRASE.to_vec().into()));
+        let open = fresh.open_with(owner_key());
         let open = open.unwrap();
         let report = open.sync(true).unwrap();
         assert_eq!(report.problems, []);
@@ -357,8 +356,7 @@ fn a_claim_of_a_lost_pack_makes_no_other_superfluous() {
     let world = World::new(true);
     let kept = tree(&[("a", 1)]);
     let id = world.repo.backup("kept", kept.path()).snapshot.unwrap();
-    let lost: Vec<String> =
-        world.store.keys().into_iter().filter(|key| key.starts_with("packs/")).collect();
+    let lost: Vec<String> = names_in(&world.store, "packs/");
     // Stored again by a machine that knew nothing of it.
     let open = world.repo.open();
     let bodies: Vec<_> = lost.iter().map(|key| world.store.get(key, u64::MAX).unwrap()).collect();
@@ -453,8 +451,7 @@ fn false_claims_make_nothing_superfluous() {
     let (kept, gone) = (tree(&[("a", 1), ("b", 2)]), tree(&[("c", 3)]));
     world.repo.backup("kept", kept.path());
     let open = world.repo.open();
-    let names: Vec<String> =
-        world.store.keys().into_iter().filter(|key| key.starts_with("packs/")).collect();
+    let names: Vec<String> = names_in(&world.store, "packs/");
     let packs: Vec<PackFact> = names
         .iter()
         .map(|name| {
@@ -630,8 +627,7 @@ fn a_backup_may_take_longer_than_anything_is_kept() {
             fs::write(dir.path().join(format!("f{n:02}")), noise(n, 1 << 20)).unwrap();
         }
         let faults = FaultStore::new(Arc::new(world.store.clone()));
-        let slow =
-            TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+        let slow = TestRepo::from_elsewhere(Arc::new(faults.clone()));
         let open = slow.open();
         let (store, now) = (world.store.clone(), Arc::clone(&world.now));
         faults.add(Fault {

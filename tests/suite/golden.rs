@@ -27,7 +27,7 @@ use asof::repo::keys::Credential;
 use asof::repo::log::read_facts;
 use asof::store::LocalStore;
 
-use crate::fixture::{PASSPHRASE, TestRepo, backup_into};
+use crate::fixture::{PASSPHRASE, TestRepo, backup_into, owner_key};
 use crate::manifest;
 use crate::reader::{python, read_asof};
 use crate::world::{collect, noise};
@@ -104,7 +104,7 @@ impl Copy {
     fn open(&self) -> (TestRepo, Arc<Repository>) {
         let fresh = TestRepo::from_elsewhere(Arc::clone(&self.repo.store));
         let credential = match self.is_encrypted() {
-            true => Credential::Passphrase(PASSPHRASE.to_vec().into()),
+            true => owner_key(),
             false => Credential::None,
         };
         let open = fresh.open_with(credential).unwrap();

@@ -59,25 +59,7 @@ fn certificate() -> Vec<u8> {
 }
 
 fn entry(name: &str, kind: FileKind) -> Entry {
-    Entry {
-        name: name.as_bytes().to_vec().into(),
-        kind,
-        mode: 0o644,
-        owner: 0,
-        mtime: at(),
-        ctime: at(),
-        btime: None,
-        size: 0,
-        link: None,
-        target: None,
-        device: None,
-        xattrs: Vec::new(),
-        sha256: None,
-        content: None,
-        subtree: None,
-        marks: 0,
-        holes: 0,
-    }
+    Entry::new(name.as_bytes(), kind, 0o644, at())
 }
 
 fn root_owner() -> Owner {
@@ -133,18 +115,11 @@ fn snapshot() -> (Fact, Vec<ChunkId>) {
         ..entry("", FileKind::Dir)
     };
     let snapshot = Snapshot {
-        id: SnapshotId([7; 16]),
-        source: "web".into(),
         started: UnixTime::new(1_795_212_000, 0),
-        taken: at(),
-        root,
-        owners: vec![root_owner()],
-        kind: "directory".into(),
         roots: vec![b"/srv/web".to_vec().into()],
         host: "web1".into(),
         user: "root".into(),
         tags: vec!["daily".into()],
-        parent: None,
         counts: Counts { files: 2, dirs: 1, bytes: 10, new: 2, ..Counts::default() },
         links: Links::Inline(vec![LinkGroup {
             id: LinkId { device: 0, inode: 1234 },
@@ -152,7 +127,7 @@ fn snapshot() -> (Fact, Vec<ChunkId>) {
             count: 2,
         }]),
         program: "asof 0.1.0".into(),
-        expires: None,
+        ..Snapshot::new(SnapshotId([7; 16]), "web", root, root_owner(), at())
     };
     (Fact::Snapshot(Box::new(snapshot)), vec![ChunkId([8; 32])])
 }

@@ -14,17 +14,14 @@ use asof::store::fault::{FaultStore, Moment};
 use asof::store::{Call, MemoryStore, Store};
 
 use crate::crash::at_every_call;
-use crate::fixture::{TestRepo, backup_into, create, recording, restores_to};
+use crate::fixture::{TestRepo, backup_into, create, names_in, noise, recording, restores_to};
 
 fn tree(files: u32) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for n in 0..files {
         let sub = dir.path().join(format!("d{}", n % 5));
         fs::create_dir_all(&sub).unwrap();
-        let noise: Vec<u8> = (0..2000_u32)
-            .flat_map(|i| sha256(&[n.to_le_bytes(), i.to_le_bytes()].concat()))
-            .collect();
-        fs::write(sub.join(format!("f{n}")), noise).unwrap();
+        fs::write(sub.join(format!("f{n}")), noise(n, 2000)).unwrap();
     }
     dir
 }
@@ -64,26 +61,17 @@ fn an_interrupted_backup_is_not_uploaded_again() {
     let dir = tempfile::tempdir().unwrap();
     // Enough for a record in the middle: more than eight packs of 16 MiB.
     for n in 0..12_u32 {
-        let mut state = u64::from(n) + 1;
-        let noise: Vec<u8> = (0..(16 << 20) / 8)
-            .flat_map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state.to_le_bytes()
-            })
-            .collect();
-        fs::write(dir.path().join(format!("f{n:02}")), noise).unwrap();
+        fs::write(dir.path().join(format!("f{n:02}")), noise(n, 512 << 10)).unwrap();
     }
     let faults = FaultStore::new(Arc::new(memory.clone()));
-    let dying = TestRepo { store: Arc::new(faults.clone()), cache: tempfile::tempdir().unwrap() };
+    let dying = TestRepo::from_elsewhere(Arc::new(faults.clone()));
     let open = dying.open();
     faults.forget_made();
     faults.die_at(11, Moment::Before);
     backup_into(&open, "s", &[dir.path()], &Progress::silent().into()).unwrap_err();
     drop(open);
     faults.heal();
-    let published = memory.keys().iter().filter(|key| key.starts_with("log/")).count();
+    let published = names_in(&memory, "log/").len();
     assert_eq!(published, 1, "a record was published before the end");
     let report = dying.backup("s", dir.path());
     let total: u64 = 12 * (16 << 20);

@@ -19,7 +19,7 @@ use asof::store::{FaultStore, MemoryStore, Store};
 use asof::view::{Selector, Zone};
 
 use crate::crash::at_every_call;
-use crate::fixture::{PASSPHRASE, TestRepo, backup_into};
+use crate::fixture::{PASSPHRASE, TestRepo, backup_into, owner_key};
 use crate::world::{World, collect, tree};
 
 /// Replaces `asof.json` by one that the owner signed.
@@ -57,7 +57,7 @@ fn forget_named(repo: &Repository, id: &str, dry_run: bool) -> asof::ops::Result
 }
 
 fn open_error(repo: &TestRepo) -> repo::Error {
-    let credential = Credential::Passphrase(PASSPHRASE.to_vec().into());
+    let credential = owner_key();
     repo.open_with(credential).err().expect("it is refused")
 }
 

@@ -9,12 +9,11 @@ use asof::base::{Clock, Progress, SnapshotId, Stop, UnixTime};
 use asof::format::config::Parameters;
 use asof::format::fact::{Fact, Forget};
 use asof::ops::gc::{GcOptions, GcReport, gc};
-use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::{Repository, Rules};
 use asof::store::MemoryStore;
 
-use crate::fixture::{PASSPHRASE, TestRepo, create_with, differences};
+use crate::fixture::{self, TestRepo, create_with, differences, names_in, owner_key};
 
 pub const DAY: i64 = 86_400;
 /// The default grace period, and more than the skew.
@@ -70,7 +69,7 @@ impl World {
     }
 
     pub fn packs(&self) -> usize {
-        self.store.keys().iter().filter(|key| key.starts_with("packs/")).count()
+        names_in(&self.store, "packs/").len()
     }
 
     pub fn restores(&self, selector: &str, tree: &Path) {
@@ -93,23 +92,16 @@ pub fn collect_by(
     options: &GcOptions,
     rules: Rules,
 ) -> asof::ops::Result<GcReport> {
-    let credential = Credential::Passphrase(PASSPHRASE.to_vec().into());
+    let credential = owner_key();
     let open =
         Repository::open(Arc::clone(&repo.store), credential, &repo.local(), &Clock::system())?;
     let open = Arc::new(open.with_rules(rules));
     gc(&open, options, &Arc::new(Progress::silent()), &Stop::new())
 }
 
+/// About so many bytes that no compressor shortens.
 pub fn noise(seed: u8, bytes: usize) -> Vec<u8> {
-    let mut state = u64::from(seed) + 1;
-    (0..bytes / 8)
-        .flat_map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        })
-        .collect()
+    fixture::noise(seed.into(), u32::try_from(bytes / 32).unwrap())
 }
 
 pub fn tree(files: &[(&str, u8)]) -> tempfile::TempDir {

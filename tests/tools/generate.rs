@@ -18,11 +18,11 @@ use asof::base::{Clock, Progress, SnapshotId, Stop, UnixTime};
 use asof::codec::hash::{ChunkKind, sha256};
 use asof::codec::random;
 use asof::format::extents::INLINE_MAX;
-use asof::format::fact::{Counts, Fact, Links, Snapshot};
-use asof::format::node::{Entry, FileKind, Node, Owner, Statement};
+use asof::format::fact::{Fact, Snapshot};
+use asof::format::node::{Entry, FileKind, Owner};
 use asof::repo::keys::Credential;
 use asof::repo::log::EncodedFact;
-use asof::repo::trees::{DirBuilder, Draft, NodeSink, store_extents};
+use asof::repo::trees::{DirBuilder, Draft, store_extents};
 use asof::repo::writer::{Lane, Writer, WriterOptions};
 use asof::repo::{LocalOptions, Repository};
 use asof::store::LocalStore;
@@ -123,9 +123,7 @@ impl World {
         let root = store_dir(&repo, "", now, stored, &mut nodes)?;
         let (snapshot, refs) = snapshot_of(root, now);
         let fact = Fact::Snapshot(Box::new(snapshot)).encode(&refs);
-        let key = repo.keys().signing()?;
-        let statement = Statement::issue(key, repo.config().repository, None, &fact);
-        nodes.node(Node::Statement(statement).encode(&refs))?;
+        nodes.statement(&fact, &refs)?;
         nodes.flush()?;
         drop((data, nodes));
         writer.finish(vec![EncodedFact { bytes: fact }])?;
@@ -168,53 +166,15 @@ fn store_dir<'a>(
         builder.add(entry.clone(), 0, nodes)?;
     }
     let stored = builder.finish(nodes)?;
-    let mut dir = draft(name, FileKind::Dir, now);
-    dir.entry.subtree = Some(stored.subtree);
-    dir.refs = vec![stored.node];
-    Ok(dir)
+    Ok(stored.entry_of(draft(name, FileKind::Dir, now)))
 }
 
 fn draft(name: &str, kind: FileKind, now: UnixTime) -> Draft {
-    let entry = Entry {
-        name: name.as_bytes().to_vec().into(),
-        kind,
-        mode: 0o644,
-        owner: 0,
-        mtime: now,
-        ctime: now,
-        btime: None,
-        size: 0,
-        link: None,
-        target: None,
-        device: None,
-        xattrs: Vec::new(),
-        sha256: None,
-        content: None,
-        subtree: None,
-        marks: 0,
-        holes: 0,
-    };
+    let entry = Entry::new(name.as_bytes(), kind, 0o644, now);
     Draft { entry, refs: Vec::new(), owner: Owner::default() }
 }
 
 fn snapshot_of(root: Draft, now: UnixTime) -> (Snapshot, Vec<asof::base::ChunkId>) {
-    let snapshot = Snapshot {
-        id: SnapshotId(random::bytes()),
-        source: "bench".into(),
-        started: now,
-        taken: now,
-        root: root.entry,
-        owners: vec![root.owner],
-        kind: "directory".into(),
-        roots: vec![b"/bench".to_vec().into()],
-        host: "bench".into(),
-        user: "bench".into(),
-        tags: Vec::new(),
-        parent: None,
-        counts: Counts::default(),
-        links: Links::Inline(Vec::new()),
-        expires: None,
-        program: "generate".into(),
-    };
-    (snapshot, root.refs)
+    let id = SnapshotId(random::bytes());
+    (Snapshot::new(id, "bench", root.entry, root.owner, now), root.refs)
 }

@@ -6,41 +6,20 @@ use crate::format::node::{FileKind, Subtree};
 use crate::format::pack::Directory;
 
 pub(crate) fn snapshot(source: &str) -> Snapshot {
+    let root = Entry {
+        size: 4096,
+        subtree: Some(Subtree::default()),
+        ..Entry::new(b"", FileKind::Dir, 0o755, UnixTime::EPOCH)
+    };
     Snapshot {
-        id: SnapshotId([1; 16]),
-        source: source.into(),
         started: UnixTime::new(1, 0),
-        taken: UnixTime::new(2, 5),
-        root: Entry {
-            name: Vec::new().into(),
-            kind: FileKind::Dir,
-            mode: 0o755,
-            owner: 0,
-            mtime: UnixTime::EPOCH,
-            ctime: UnixTime::EPOCH,
-            btime: None,
-            size: 4096,
-            link: None,
-            target: None,
-            device: None,
-            xattrs: vec![],
-            sha256: None,
-            content: None,
-            subtree: Some(Subtree::default()),
-            marks: 0,
-            holes: 0,
-        },
-        owners: vec![Owner::default()],
-        kind: "directory".into(),
         roots: vec![b"/srv".to_vec().into()],
         host: "h".into(),
         user: "u".into(),
         tags: vec!["t".into()],
-        parent: None,
         counts: Counts { files: 3, ..Counts::default() },
-        links: Links::Inline(vec![]),
-        program: "asof".into(),
         expires: Some(UnixTime::new(9, 9)),
+        ..Snapshot::new(SnapshotId([1; 16]), source, root, Owner::default(), UnixTime::new(2, 5))
     }
 }
 

@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 
 use super::read::Slot;
 use super::scan::{DirHead, LeafPart, Scan};
-use super::{Tree, advance, finish_dir};
+use super::{Tree, advance};
 use crate::base::ChunkId;
 use crate::format::extents::Content;
 use crate::format::fact::Counts;
@@ -237,7 +237,7 @@ impl<'a> Assembler<'a> {
             self.unchanged.push(dir.path);
             self.rows_bytes += 64;
             self.write_rows_if_many()?;
-            return self.add_to_parent(finish_dir(dir.draft, before), dir.inode, dir.same);
+            return self.add_to_parent(before.entry_of(dir.draft), dir.inode, dir.same);
         }
         let mut sink = Sink { lane: &mut self.lane, leaves: &mut dir.leaves };
         let stored = dir.builder.finish(&mut sink)?;
@@ -249,7 +249,7 @@ impl<'a> Assembler<'a> {
         self.rows.push(ScannedDir { path: dir.path.clone(), part: 0, body });
         self.keep_leaves(&dir.path, first, leaves)?;
         let same = dir.same && dir.before.is_some_and(|before| before.node == stored.node);
-        self.add_to_parent(finish_dir(dir.draft, stored), dir.inode, same)
+        self.add_to_parent(stored.entry_of(dir.draft), dir.inode, same)
     }
 
     fn keep_leaves(&mut self, path: &[u8], first: u32, leaves: Vec<LeafPart>) -> Result<()> {

@@ -14,23 +14,12 @@ pub(super) fn draft(name: &[u8], meta: &Meta, owner: Owner, xattrs: Xattrs) -> D
         matches!(meta.kind, source::FileKind::CharDevice | source::FileKind::BlockDevice);
     Draft {
         entry: Entry {
-            name: name.to_vec().into(),
-            kind: kind_of(meta.kind),
-            mode: meta.mode,
-            owner: 0,
-            mtime: meta.mtime,
             ctime: meta.ctime,
             btime: meta.btime,
             size: meta.size,
-            link: None,
-            target: None,
             device: is_device.then_some(meta.rdev),
             xattrs,
-            sha256: None,
-            content: None,
-            subtree: None,
-            marks: 0,
-            holes: 0,
+            ..Entry::new(name, kind_of(meta.kind), meta.mode, meta.mtime)
         },
         refs: Vec::new(),
         owner,

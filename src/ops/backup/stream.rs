@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use super::{BackupOptions, BackupReport, Before, Tree, advance, finish_dir, first_cause, publish};
+use super::{BackupOptions, BackupReport, Before, Tree, advance, first_cause, publish};
 use crate::base::{ChunkId, Progress, Stop, UnixTime};
 use crate::codec::chunker::Chunker;
 use crate::codec::hash::{ChunkKind, Hasher, sha256};
@@ -99,32 +99,14 @@ fn store(
         bytes_read: content.size,
         ..Counts::default()
     };
-    let root = finish_dir(made_up(b"", FileKind::Dir, 0o700, now), dir);
+    let root = dir.entry_of(made_up(b"", FileKind::Dir, 0o700, now));
     Ok(Tree { root, links: Links::Inline(Vec::new()), link_refs: Vec::new(), counts })
 }
 
 /// An entry for something that has no file behind it.
 fn made_up(name: &[u8], kind: FileKind, mode: u32, now: UnixTime) -> Draft {
     Draft {
-        entry: Entry {
-            name: name.to_vec().into(),
-            kind,
-            mode,
-            owner: 0,
-            mtime: now,
-            ctime: now,
-            btime: None,
-            size: 0,
-            link: None,
-            target: None,
-            device: None,
-            xattrs: Vec::new(),
-            sha256: None,
-            content: None,
-            subtree: None,
-            marks: 0,
-            holes: 0,
-        },
+        entry: Entry::new(name, kind, mode, now),
         refs: Vec::new(),
         owner: Owner {
             uid: rustix::process::geteuid().as_raw(),

@@ -54,7 +54,7 @@ const STRAYS_SHOWN: usize = 20;
 ///
 /// # Errors
 ///
-/// [`repo::Error::NoRepository`] if there is no `asof.json`; if the store does not
+/// [`crate::repo::Error::NoRepository`] if there is no `asof.json`; if the store does not
 /// answer, or it was asked to stop.
 pub fn check_store(store: &dyn Store, progress: &Progress, stop: &Stop) -> Result<StoreReport> {
     progress.enter("reading objects");

@@ -54,23 +54,9 @@ fn split() -> SplitKey {
 fn file(name: String, chunk: u8) -> Draft {
     let extents = vec![Extent { length: 7, chunk: Some(0) }];
     let entry = Entry {
-        name: name.into_bytes().into(),
-        kind: FileKind::File,
-        mode: 0o644,
-        owner: 0,
-        mtime: UnixTime::EPOCH,
-        ctime: UnixTime::EPOCH,
-        btime: None,
         size: 7,
-        link: None,
-        target: None,
-        device: None,
-        xattrs: vec![],
-        sha256: None,
         content: Some(Content::Extents(extents)),
-        subtree: None,
-        marks: 0,
-        holes: 0,
+        ..Entry::new(name.as_bytes(), FileKind::File, 0o644, UnixTime::EPOCH)
     };
     Draft { entry, refs: vec![ChunkId([chunk; 32])], owner: Owner::default() }
 }

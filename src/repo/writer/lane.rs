@@ -1,0 +1,136 @@
+//! What a caller of the writer has: chunks go in, frames come out.
+//!
+//! A lane gathers neighbouring small chunks into a frame, which is compressed as one. A
+//! chunk that the repository has, or that is on its way, goes no further.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Sender;
+
+use super::{RawFrame, Shared, lock};
+use crate::base::ChunkId;
+use crate::codec::hash::{ChunkKind, sha256};
+use crate::format::node::{Node, Statement};
+use crate::repo::trees::NodeSink;
+use crate::repo::{Error, Result};
+
+/// A frame is closed when it has so much content. Bytes.
+const FRAME_BYTES: usize = 1 << 20;
+/// A chunk of at least this many bytes has a frame of its own.
+const ALONE_BYTES: usize = 384 << 10;
+
+/// A caller's own way into the writer.
+pub struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) frames: Option<Sender<RawFrame>>,
+    pub(super) kind: ChunkKind,
+    pub(super) open: RawFrame,
+}
+
+impl Lane {
+    /// Stores a chunk, unless the repository has it. `sha` is the SHA-256 of `plain`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`] if a stage failed; [`Writer::finish`](super::Writer::finish) returns why.
+    pub fn add(&mut self, plain: &[u8], sha: &[u8; 32]) -> Result<ChunkId> {
+        self.shared.check()?;
+        let id = self.shared.repo.keys().ids.chunk_id(self.kind, sha);
+        if !self.claim(id)? {
+            self.shared.chunks_known.fetch_add(1, Ordering::Relaxed);
+            return Ok(id);
+        }
+        self.store(id, plain)?;
+        Ok(id)
+    }
+
+    /// Stores a chunk again, though the repository has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lane::add`].
+    pub fn copy(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
+        self.shared.check()?;
+        self.store(id, plain)
+    }
+
+    /// Stores the signed statement of a snapshot, given as its encoded fact with its
+    /// references, so that the log can be rebuilt.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lane::add`]; [`Error::NotAllowed`] if the keys at hand sign nothing.
+    pub fn statement(&mut self, fact: &[u8], refs: &[ChunkId]) -> Result<()> {
+        let repo = Arc::clone(&self.shared.repo);
+        let certificate = repo.keys().certificate.clone();
+        let key = repo.keys().signing()?;
+        let statement = Statement::issue(key, repo.config().repository, certificate, fact);
+        self.node(Node::Statement(statement).encode(refs))?;
+        Ok(())
+    }
+
+    fn store(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
+        self.shared.chunks_new.fetch_add(1, Ordering::Relaxed);
+        self.shared.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if self.shared.options.dry_run {
+            return Ok(());
+        }
+        let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+        if plain.len() >= ALONE_BYTES {
+            let frame =
+                RawFrame { kind: self.kind, plain: plain.to_vec(), chunks: vec![(id, length)] };
+            return self.send(frame);
+        }
+        if self.open.plain.len() + plain.len() > FRAME_BYTES {
+            self.flush()?;
+        }
+        self.open.plain.extend_from_slice(plain);
+        self.open.chunks.push((id, length));
+        Ok(())
+    }
+
+    /// Passes on what is gathered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lane::add`].
+    pub fn flush(&mut self) -> Result<()> {
+        if self.open.chunks.is_empty() {
+            return Ok(());
+        }
+        let next = RawFrame { kind: self.kind, plain: Vec::new(), chunks: Vec::new() };
+        let full = std::mem::replace(&mut self.open, next);
+        self.send(full)
+    }
+
+    /// True if this caller is the one to store the chunk.
+    fn claim(&self, id: ChunkId) -> Result<bool> {
+        if lock(&self.shared.claimed).contains(&id) {
+            return Ok(false);
+        }
+        // A chunk leaves the set only after the index has it, so one that was in
+        // neither here is new, or is claimed by another lane this very moment.
+        let doomed_too = !self.shared.repo.rules().condemned_is_no_evidence;
+        let index = self.shared.repo.index();
+        if let Some(evidence) = index.evidence(&id, self.shared.standing.since(), doomed_too)? {
+            self.shared.standing.on_evidence(evidence);
+            return Ok(false);
+        }
+        Ok(lock(&self.shared.claimed).insert(id))
+    }
+
+    fn send(&self, frame: RawFrame) -> Result<()> {
+        match &self.frames {
+            Some(frames) => frames.send(frame).map_err(|_| Error::Interrupted),
+            None => Err(Error::Interrupted),
+        }
+    }
+}
+
+impl NodeSink for Lane {
+    fn node(&mut self, bytes: Vec<u8>) -> Result<ChunkId> {
+        let sha = sha256(&bytes);
+        self.add(&bytes, &sha)
+    }
+}
