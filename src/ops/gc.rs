@@ -289,8 +289,10 @@ impl Run<'_> {
         if !repo.rules().deletion_marks_anew {
             places.clone_from(&plan.rewrite);
         }
-        // Each record is a change of the whole index: the fewer the better.
-        let copies = WriterOptions { packs_per_record: COPIES_PER_RECORD, ..options.writer };
+        // Each record is a change of the whole index: the fewer the better. And each pack on
+        // its way is memory, while packs are read one after the other.
+        let copies =
+            WriterOptions { packs_per_record: COPIES_PER_RECORD, uploads: 1, ..options.writer };
         let copied = copying.run(&places, copies)?;
         // Nodes of newest snapshots that are scattered; the packs they were in stay.
         let gathering = Copying { needed: &chosen.front, whole: false, ..copying };
