@@ -28,7 +28,7 @@ def limit(bench):
 @contextlib.contextmanager
 def own(bench, *options):
     client = bench.asof
-    bench.world.read_all(client.base)
+    bench.world.read_all(client.base, client.place.path)
     with bench.world.mounted(client.mount_command(*options), client.point, client.env()):
         yield client.shown(bench.corpus.path)
 
