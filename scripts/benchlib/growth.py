@@ -92,7 +92,7 @@ def grow_by_increments(bench):
     tree = corpus.build(bench.world.path("extra", "corpus-changing"), bench.scale.files, 0)
     # From here on it is not what its note says.
     os.remove(tree.path + corpus.NOTE)
-    rng, paths = random.Random(1), list(corpus.walk(tree.small))
+    rng, paths = random.Random(1), list(corpus.walk(f"{tree.path}/small"))
     grown = bench.somewhere("increments")
     grown.fresh()
     grown.backup(tree.path)

@@ -35,6 +35,7 @@ class Line:
     title: str  # with names of a scale's numbers in braces
     measure: str  # which parts of the benchmark fill it
     bar: float = None  # at most so many units
+    times: str = None  # a number of the scale that the bar is multiplied by
     most: float = None  # at most so much, whatever others need
     unit: str = BEST
     unit_of: str = None  # the line that the unit is taken from, if it is another
@@ -59,14 +60,14 @@ def grown(title, bar, measure="growth-files", **kw):
 
 
 def grown_files(title, **kw):
-    return grown(f"{{grown}} times the small files: {title}", FILES_BAR, **kw)
+    return grown(f"{{grown}} times the small files: {title}", FILES_BAR, times="grown", **kw)
 
 
 def grown_peak(title):
     return grown(f"{{grown}} times the small files: peak memory, {title}", SAME_BAR, kind="bytes", pick=max)
 
 
-FILES_BAR = 11  # ten times the files, and a tenth more for what no file is to blame for
+FILES_BAR = 1.1  # of as many times as there are files
 SAME_BAR = 1.1  # what is to stay as it is still varies from run to run
 INCREMENTS_BAR = 1.5
 

@@ -38,13 +38,14 @@ class Results:
                  if program != "asof" and line.unit in (BEST, program)}
         best = min(units, key=units.get, default=None)
         own, how = found.get("asof", (None, None))
+        bar = line.bar * getattr(scale, line.times) if line.times else line.bar
         ratio = own / units[best] if best and own is not None else None
         reached = None
         if line.most is not None and own is not None:
             reached = own <= line.most
-        elif line.bar is not None and ratio is not None:
-            reached = ratio <= line.bar and how != "over"
-        return {"title": line.title.format(**vars(scale)), "kind": line.kind, "bar": line.bar, "most": line.most,
+        elif bar is not None and ratio is not None:
+            reached = ratio <= bar and how != "over"
+        return {"title": line.title.format(**vars(scale)), "kind": line.kind, "bar": bar, "most": line.most,
                 "asof": own, "best": best, "ratio": ratio, "ok": reached, "found": found,
                 "runs": self.values.get(name, {}), "missing": self.missing.get(name, {})}
 
