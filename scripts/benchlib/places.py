@@ -7,6 +7,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CEPH = os.path.join(HERE, "..", "ceph")
 # What scripts/ceph writes into its file `env`, and whoever has read that file has in the environment.
 VARIABLES = [f"ASOF_TEST_S3_{name}" for name in ("ENDPOINT", "BUCKET", "ACCESS_KEY", "SECRET_KEY")]
+ATTEMPTS = 3  # to start a cluster: another program may take a port that it found free
 # Objects of a run that nothing deletes before the end.
 BYTES_PER_RUN = 4 << 30
 
@@ -59,10 +60,15 @@ def open_bucket(world, runs):
     place = world.path("ceph")
     memory = os.environ | {"ASOF_CEPH_BYTES": str(max(8 << 30, runs * BYTES_PER_RUN))}
     apart = {"start_new_session": True, "stdout": subprocess.DEVNULL}
+    stop = [CEPH, "stop", place]
     # Before it is started, since a start that is cut off leaves daemons as well.
-    world.endings.callback(subprocess.run, [CEPH, "stop", place], **apart)
-    if subprocess.run([CEPH, "start", place], env=memory, **apart).returncode:
-        raise Failed(f"{CEPH} start {place} failed")
+    world.endings.callback(subprocess.run, stop, **apart)
+    for _ in range(ATTEMPTS):
+        subprocess.run(stop, **apart)
+        if subprocess.run([CEPH, "start", place], env=memory, **apart).returncode == 0:
+            break
+    else:
+        raise Failed(f"{CEPH} start {place} failed {ATTEMPTS} times")
     with open(f"{place}/env") as file:
         said = dict(line.removeprefix("export ").strip().split("=", 1) for line in file)
     return Bucket(*(said[name] for name in VARIABLES))
