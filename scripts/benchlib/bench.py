@@ -35,7 +35,7 @@ class Bench:
         except Failed as failure:
             if client.name == "asof":
                 raise
-            self.tell(lines[0], client.name, f"failed: {failure}")
+            self.tell(lines[0], client.name, f"failed: {str(failure).splitlines()[-1]}")
             for line in lines:
                 self.results.lack(line, client.name, str(failure))
 
