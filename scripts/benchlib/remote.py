@@ -9,7 +9,6 @@ from benchlib.measures import restore_once
 from benchlib.places import slow_way
 
 DELAY = 0.010  # seconds in each direction
-PROXY_MEGABYTES = 1000  # that the proxy's own speed is measured with
 
 
 def buckets(client):
@@ -99,6 +98,6 @@ def proxy_itself(bench):
     """What the proxy adds, and how much it lets through: what it would limit cannot be seen behind it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with slow_way(bench.world, listener.getsockname(), DELAY) as port:
-            first, trip, speed = proxy.measure(port, listener, PROXY_MEGABYTES)
+            first, trip, speed = proxy.measure(port, listener, 2 * bench.scale.far_cat >> 20)
     bench.note(f"The proxy: a round trip {trip * 1000:.1f} ms, that of a new connection {first * 1000:.1f} ms, "
                f"{speed / 1e6:,.0f} MB/s through one connection.")
