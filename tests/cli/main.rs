@@ -4,6 +4,7 @@
 
 mod backup;
 mod bench;
+mod benchmark;
 mod bucket;
 mod check;
 mod durable;

@@ -1,4 +1,4 @@
-//! Fills a repository with synthetic snapshots, for `scripts/bench-gc`.
+//! Fills a repository with synthetic snapshots, for `scripts/bench-gc` and `scripts/bench`.
 //!
 //! `generate DIR CHUNKS SNAPSHOTS`: the repository in DIR must be new; its passphrase is
 //! in ASOF_PASSWORD and the cache directory in ASOF_CACHE_DIR, as for the program.
