@@ -10,6 +10,7 @@ mod errno;
 mod fuse;
 mod mountinfo;
 mod pool;
+mod push;
 mod session;
 mod vfs;
 

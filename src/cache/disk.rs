@@ -55,6 +55,12 @@ impl DiskCache {
         Some(bytes.into())
     }
 
+    /// Whether a frame seems to be here.
+    #[must_use]
+    pub fn has(&self, claim: &[u8; 32], frame: u32) -> bool {
+        self.path(claim, frame).exists()
+    }
+
     /// Keeps a frame's sealed bytes.
     pub fn put(&self, claim: &[u8; 32], frame: u32, sealed: &[u8]) {
         if self.bytes_max == 0 {

@@ -34,6 +34,10 @@ counters! {
     read_bytes,
     /// Questions about extended attributes.
     xattrs,
+    /// Files that were pushed into the kernel's page cache.
+    pushed,
+    /// Their bytes.
+    pushed_bytes,
     /// Questions that the event loop could not answer from memory.
     deferred,
     /// Questions that were answered with EIO since time was up.

@@ -9,6 +9,7 @@
 
 mod clients;
 mod life;
+mod push;
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

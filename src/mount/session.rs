@@ -26,13 +26,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, INodeNo, MountOption, Session, SessionACL};
 
 use crate::base::{Clock, Kind, Stop};
 use crate::mount::counters::Counters;
 use crate::mount::fuse::Fuse;
 use crate::mount::mountinfo::{self, Mounted};
 use crate::mount::pool::Pool;
+use crate::mount::push::Pusher;
 use crate::mount::vfs::{Owners, Vfs};
 use crate::repo::Library;
 use crate::view::Zone;
@@ -198,6 +199,10 @@ pub fn serve(
     let session = ManuallyDrop::new(session.spawn().map_err(session_error)?);
     let own = mountinfo::at(&path).map_err(session_error)?;
     read_further_ahead(own.as_ref());
+    let notifier = session.notifier();
+    let sink = Box::new(move |ino, bytes: &[u8]| notifier.store(INodeNo(ino), 0, bytes));
+    let pusher = Pusher::start(Arc::clone(vfs.library()), Arc::clone(vfs.counters()), sink);
+    vfs.push_by(pusher.map_err(session_error)?);
     let refresh = refresh::start(vfs, session.notifier(), options.refresh_interval);
     let refresh = refresh.map_err(session_error)?;
     ready();

@@ -7,17 +7,20 @@
 
 mod attr;
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use crossbeam_channel::Receiver;
 use lru::LruCache;
 
 use crate::base::error_chain;
 use crate::format::node::FileKind;
-use crate::mount::ahead::{Ahead, NODES_MAX};
+use crate::mount::ahead::{Ahead, NODES_MAX, PUSH_BYTES_MAX, PUSH_FILE_MAX, PUSH_FILES_MAX};
 use crate::mount::counters::Counters;
+use crate::mount::push::{Push, Pusher};
 use crate::repo::{FileContent, Library, Whence};
 use crate::view::error::{Error, Reach, Result};
 use crate::view::namespace::{Item, Life, Namespace};
@@ -106,8 +109,13 @@ impl Vfs {
     }
 
     /// The figures.
-    pub(super) fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Where contents come from.
+    pub(super) fn library(&self) -> &Arc<dyn Library> {
+        &self.library
     }
 
     pub(super) fn lookup(&self, dir: u64, name: &[u8], reach: Reach) -> Result<Looked> {
@@ -169,6 +177,34 @@ impl Vfs {
         listed
     }
 
+    /// From now on small files are pushed into the kernel ahead of who copies them.
+    pub(super) fn push_by(&self, pusher: Pusher) {
+        self.ahead.push_by(pusher);
+    }
+
+    /// The listing of a directory has ended. If its files will be read next, they are
+    /// pushed; what is returned then is disconnected when that was done.
+    pub(super) fn listing_ended(&self, dir: u64) -> Option<Receiver<Infallible>> {
+        if !self.ahead.copies() {
+            return None;
+        }
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        let listed = self.namespace.list(dir, DOT_DOT, Reach::Memory, &mut |row| {
+            if let Item::Entry { ino, found, .. } = row.item {
+                let size = found.entry().size;
+                let is_small = (1..=PUSH_FILE_MAX).contains(&size);
+                if found.entry().kind == FileKind::File && is_small {
+                    bytes += size;
+                    let content = found.content();
+                    files.push((found, Push { ino, content }));
+                }
+            }
+            files.len() >= PUSH_FILES_MAX || bytes >= PUSH_BYTES_MAX
+        });
+        // What is not in memory any more is read as ever.
+        if listed.is_err() || files.is_empty() { None } else { self.ahead.ended(files) }
+    }
+
     /// Bytes of a file: as many as asked for, fewer only where it ends.
     pub(super) fn read(&self, ino: u64, offset: u64, length: u32, reach: Reach) -> Result<Bytes> {
         let content = match self.kept(ino) {
@@ -182,7 +218,7 @@ impl Vfs {
                 Item::Entry { found, .. } if found.entry().kind == FileKind::File => {
                     let content = found.content();
                     if offset == 0 {
-                        self.ahead.reading(&found);
+                        self.ahead.reading(&found, ino);
                     }
                     if content.size() != found.entry().size {
                         let expected = usize::try_from(found.entry().size).unwrap_or(usize::MAX);

@@ -46,6 +46,11 @@ pub struct ReaderOptions {
     /// No single fetch asks for more sealed bytes, or unpacks to more, unless one
     /// frame does: with `fetchers` it bounds what is on its way. Bytes.
     pub fetch_bytes: u64,
+    /// What lies behind a frame that is wanted of a node pack, or by who reads in order, is
+    /// fetched with it up to so many sealed bytes in all, and kept sealed. Bytes.
+    pub run_bytes: u64,
+    /// Such frames in memory. Bytes.
+    pub sealed_bytes: usize,
 }
 
 impl Default for ReaderOptions {
@@ -55,6 +60,8 @@ impl Default for ReaderOptions {
             node_bytes: 16 << 20,
             fetchers: 3,
             fetch_bytes: 4 << 20,
+            run_bytes: 8 << 20,
+            sealed_bytes: 24 << 20,
         }
     }
 }
@@ -67,6 +74,8 @@ impl ReaderOptions {
         ReaderOptions {
             fetchers: self.fetchers.min(2),
             fetch_bytes: self.fetch_bytes.min(2 << 20),
+            run_bytes: 0,
+            sealed_bytes: 0,
             ..self
         }
     }
@@ -107,7 +116,7 @@ impl Reader {
         Reader {
             index,
             keys,
-            frames: Frames::new(store, disk, options.frame_bytes, options.fetch_bytes),
+            frames: Frames::new(store, disk, &options),
             places: MemoryCache::new(4 << 20),
             packs: MemoryCache::new(8 << 20),
             nodes: MemoryCache::new(options.node_bytes),
@@ -131,11 +140,16 @@ impl Reader {
     ///
     /// [`Error::ChunkMissing`], or what went wrong at the first of its places.
     pub fn chunk(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
-        match self.try_places(kind, id) {
+        self.chunk_of(kind, id, false)
+    }
+
+    /// A chunk for somebody who may be reading `in_order`, and then wants what lies behind it.
+    fn chunk_of(&self, kind: ChunkKind, id: &ChunkId, in_order: bool) -> Result<Bytes> {
+        match self.try_places(kind, id, in_order) {
             Err(error) if self.may_heal(id, &error) => {
                 (self.heal)()?;
                 self.forget_places();
-                self.try_places(kind, id)
+                self.try_places(kind, id, in_order)
             }
             other => other,
         }
@@ -174,7 +188,8 @@ impl Reader {
         self.nodes.get(id)
     }
 
-    /// Brings the frames that hold these chunks into memory, neighbours in one fetch.
+    /// Brings the frames that hold these chunks into memory, neighbours in one fetch, for
+    /// somebody who reads in order.
     ///
     /// # Errors
     ///
@@ -207,7 +222,7 @@ impl Reader {
                 end = end.max(last);
                 runs.next();
             }
-            match self.frames.load_run(&pack, start..end) {
+            match self.frames.load_run(&pack, start..end, true) {
                 // One claim may be false, and says nothing of the others.
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {
                     failed = failed.and(Err(error));
@@ -241,12 +256,12 @@ impl Reader {
         stale && healed.insert(*id, newest) != Some(newest)
     }
 
-    fn try_places(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
+    fn try_places(&self, kind: ChunkKind, id: &ChunkId, in_order: bool) -> Result<Bytes> {
         let places = self.places_of(id)?;
         // Of the claims that fail, the first is the most trusted.
         let mut first = None;
         for (at, place) in places.iter().enumerate() {
-            match self.chunk_at(kind, id, place) {
+            match self.chunk_at(kind, id, place, in_order) {
                 Ok(bytes) => {
                     if at > 0 {
                         self.prefer(id, &places, at);
@@ -298,7 +313,13 @@ impl Reader {
         (frames.len() == 1).then_some(frames.start)
     }
 
-    fn chunk_at(&self, kind: ChunkKind, id: &ChunkId, place: &ChunkPlace) -> Result<Bytes> {
+    fn chunk_at(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        place: &ChunkPlace,
+        in_order: bool,
+    ) -> Result<Bytes> {
         let pack = self.pack(place.pack)?;
         let corrupt = || Error::ChunkCorrupt { chunk: *id, pack: pack.id };
         let frames = pack.directory.frames_of(place.start, place.length);
@@ -310,13 +331,13 @@ impl Reader {
             return Err(corrupt());
         }
         if let [frame] = frames.clone().collect::<Vec<_>>()[..] {
-            let plain = self.frames.load(&pack, frame)?;
+            let plain = self.frames.load(&pack, frame, in_order)?;
             return self.cut(kind, id, &pack, place, frame, &plain);
         }
         let mut bytes = Vec::with_capacity(place.length as usize);
         for number in frames.clone() {
             let frame = &pack.directory.frames[number];
-            let plain = self.frames.load(&pack, number)?;
+            let plain = self.frames.load(&pack, number, in_order)?;
             let from = usize::try_from(place.start.saturating_sub(frame.start)).unwrap_or(0);
             let rest = place.length as usize - bytes.len();
             let upto = plain.bytes.len().min(from + rest);

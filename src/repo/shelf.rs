@@ -84,7 +84,8 @@ impl Library for Shelf {
     }
 
     fn read(&self, content: &FileContent, offset: u64, length: usize) -> Result<Bytes> {
-        let bytes = self.reader.read(content, offset, length)?;
+        let in_order = self.ahead.is_in_order(content, offset);
+        let bytes = self.reader.read(content, offset, length, in_order)?;
         self.ahead.note(content, offset, offset + bytes.len() as u64);
         Ok(bytes)
     }

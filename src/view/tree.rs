@@ -126,16 +126,27 @@ impl Found {
         }
     }
 
-    /// The entries that follow it in its leaf, in order, with their contents.
-    pub fn following(&self) -> impl Iterator<Item = (usize, &Entry)> {
-        let (entries, from) = match &self.at {
+    /// The entries that follow it in its leaf, in order: their places there, their ranks,
+    /// and themselves.
+    pub fn following(&self) -> impl Iterator<Item = (usize, u64, &Entry)> {
+        let (entries, index) = match &self.at {
             At::Leaf { node, index, .. } => match &node.node {
-                Node::Leaf(leaf) => (leaf.entries.as_slice(), index + 1),
+                Node::Leaf(leaf) => (leaf.entries.as_slice(), *index),
                 _ => (&[][..], 0),
             },
             At::Root(_) => (&[][..], 0),
         };
-        entries.iter().enumerate().skip(from)
+        let mut next = self.rank;
+        entries
+            .iter()
+            .enumerate()
+            .skip(index)
+            .map(move |(at, entry)| {
+                let rank = next;
+                next = next.saturating_add(entry.ranks());
+                (at, rank, entry)
+            })
+            .skip(1)
     }
 }
 

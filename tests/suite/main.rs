@@ -21,6 +21,7 @@ mod golden;
 mod golden_bytes;
 mod manifest;
 mod reader;
+mod requests;
 mod safety;
 mod store_contract;
 mod store_faults;

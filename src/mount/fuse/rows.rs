@@ -20,6 +20,9 @@ use super::{Fuse, GENERATION};
 /// 800 with attributes.
 const ROWS_MAX: usize = 1024;
 
+/// How long the end of a listing is kept back.
+const HOLD_MAX: Duration = Duration::from_millis(100);
+
 /// A reply that takes rows.
 pub(super) trait Rows: Fail {
     /// Adds a row. True if it had no room.
@@ -67,11 +70,27 @@ impl Fuse {
             })
         });
         match listed {
+            Ok(Ok(())) if !any && after > 0 => self.ended(call, dir, reply),
             Ok(Ok(())) => reply.send(),
             Ok(Err(_)) if any => reply.send(),
             Ok(Err(Error::WouldBlock)) => self.rows_from_pool(call, dir, after, reply),
             Ok(Err(error)) => fail(&self.vfs, call, dir, reply, &error),
             Err(_) => self.counted(call, dir, reply).refuse(Refusal::Panicked),
+        }
+    }
+
+    /// Ends a listing. A program that copies reads the files next: the answer is kept back
+    /// while they are pushed, but not for long.
+    fn ended<R: Rows>(&self, call: &'static str, dir: INodeNo, reply: R) {
+        match self.vfs.listing_ended(dir.0) {
+            None => reply.send(),
+            Some(pushed) => self.pool.run(
+                self.counted(call, dir, reply),
+                move || {
+                    let _ = pushed.recv_timeout(HOLD_MAX);
+                },
+                |counted, ()| counted.reply.send(),
+            ),
         }
     }
 

@@ -79,6 +79,15 @@ impl Ahead {
         }
     }
 
+    /// Whether a file is being read in order up to here.
+    pub fn is_in_order(&self, content: &FileContent, offset: u64) -> bool {
+        let FileContent::Extents(extents, _) = content else { return false };
+        let name = extents.iter().find_map(|(_, chunk)| *chunk);
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = name.and_then(|name| streams.peek(&name));
+        stream.is_some_and(|stream| stream.next == offset && offset > 0)
+    }
+
     /// Notes that a file was read from `offset` to `end`, and asks for what comes
     /// next if the reading is in order.
     pub fn note(&self, content: &FileContent, offset: u64, end: u64) {

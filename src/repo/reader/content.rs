@@ -40,13 +40,20 @@ impl List {
 }
 
 impl Reader {
-    /// Bytes of a file: exactly `length`, or fewer if the file ends before.
+    /// Bytes of a file: exactly `length`, or fewer if the file ends before. Who reads
+    /// `in_order` will want what comes next.
     ///
     /// # Errors
     ///
     /// Those of [`Reader::chunk`].
-    pub fn read(&self, content: &FileContent, offset: u64, length: usize) -> Result<Bytes> {
-        let chunk = |id: &ChunkId| self.chunk(ChunkKind::Data, id);
+    pub fn read(
+        &self,
+        content: &FileContent,
+        offset: u64,
+        length: usize,
+        in_order: bool,
+    ) -> Result<Bytes> {
+        let chunk = |id: &ChunkId| self.chunk_of(ChunkKind::Data, id, in_order);
         self.read_with(content, offset, length, &chunk, &|content, at| self.list(content, at))
     }
 

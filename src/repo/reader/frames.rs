@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::PlainFrame;
+use super::{PlainFrame, ReaderOptions};
 use crate::base::PackId;
 use crate::cache::{DiskCache, MemoryCache};
 use crate::codec::hash::ChunkKind;
@@ -86,7 +86,10 @@ pub(super) struct Frames {
     store: Arc<dyn Store>,
     disk: Option<DiskCache>,
     memory: MemoryCache<Key, Arc<PlainFrame>>,
+    /// Frames that were fetched with others.
+    sealed: MemoryCache<Key, Bytes>,
     fetch_bytes: u64,
+    run_bytes: u64,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
@@ -106,14 +109,15 @@ impl Frames {
     pub(super) fn new(
         store: Arc<dyn Store>,
         disk: Option<DiskCache>,
-        bytes_max: usize,
-        fetch_bytes: u64,
+        options: &ReaderOptions,
     ) -> Frames {
         Frames {
             store,
             disk,
-            memory: MemoryCache::new(bytes_max),
-            fetch_bytes,
+            memory: MemoryCache::new(options.frame_bytes),
+            sealed: MemoryCache::new(options.sealed_bytes),
+            fetch_bytes: options.fetch_bytes,
+            run_bytes: options.run_bytes,
             flights: Mutex::default(),
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
@@ -131,8 +135,13 @@ impl Frames {
         found
     }
 
-    /// A frame's plaintext.
-    pub(super) fn load(&self, pack: &PackInfo, frame: usize) -> Result<Arc<PlainFrame>> {
+    /// A frame's plaintext. Who reads `in_order` will want what lies behind it.
+    pub(super) fn load(
+        &self,
+        pack: &PackInfo,
+        frame: usize,
+        in_order: bool,
+    ) -> Result<Arc<PlainFrame>> {
         loop {
             if let Some(plain) = self.in_memory(pack, frame) {
                 return Ok(plain);
@@ -142,7 +151,8 @@ impl Frames {
                 // failed, this caller tries itself.
                 Err(flight) => flight.wait(),
                 Ok(_landing) => {
-                    let mut loaded = self.fetch(pack, frame..frame + 1)?;
+                    let (end, _behind) = self.extend(pack, frame..frame + 1, in_order);
+                    let mut loaded = self.fetch(pack, frame..frame + 1, end)?;
                     let wrong = FormatError::malformed("pack", "no such frame");
                     let plain = loaded.pop();
                     return plain.ok_or_else(|| Error::object(names::pack(pack.id))(wrong));
@@ -151,8 +161,14 @@ impl Frames {
         }
     }
 
-    /// Brings a run of frames into memory, in as few fetches as possible.
-    pub(super) fn load_run(&self, pack: &PackInfo, frames: Range<usize>) -> Result<()> {
+    /// Brings a run of frames into memory, in as few fetches as possible. Who reads
+    /// `in_order` will want what lies behind it.
+    pub(super) fn load_run(
+        &self,
+        pack: &PackInfo,
+        frames: Range<usize>,
+        in_order: bool,
+    ) -> Result<()> {
         let mut start = frames.start;
         while start < frames.end {
             if self.memory.get(&key(pack, start)).is_some() {
@@ -173,11 +189,43 @@ impl Frames {
                 end += 1;
             }
             if end > start {
-                self.fetch(pack, start..end)?;
+                let (upto, _behind) = self.extend(pack, start..end, in_order);
+                self.fetch(pack, start..end, upto)?;
             }
             start = end.max(start + 1);
         }
         Ok(())
+    }
+
+    /// How far a fetch of these frames should go on, since what lies behind them will be
+    /// wanted: up to which frame, excluded. Takes off for the frames behind.
+    fn extend(
+        &self,
+        pack: &PackInfo,
+        frames: Range<usize>,
+        in_order: bool,
+    ) -> (usize, Vec<Landing<'_>>) {
+        let (mut end, mut behind) = (frames.end, Vec::new());
+        // Nodes lie in the order in which a tree is gone through.
+        if !in_order && pack.kind != ChunkKind::Node {
+            return (end, behind);
+        }
+        while end < pack.directory.frames.len() {
+            let range = pack.range(frames.start..end + 1);
+            let at = key(pack, end);
+            let is_here = || {
+                self.memory.get(&at).is_some()
+                    || self.sealed.get(&at).is_some()
+                    || self.disk.as_ref().is_some_and(|disk| disk.has(&pack.claim, at.1))
+            };
+            if range.end - range.start > self.run_bytes || is_here() {
+                break;
+            }
+            let Ok(landing) = self.take_off(at) else { break };
+            behind.push(landing);
+            end += 1;
+        }
+        (end, behind)
     }
 
     /// Drops a frame whose content is not what a chunk's id says, from memory and disk, so
@@ -185,6 +233,7 @@ impl Frames {
     pub(super) fn drop_frame(&self, pack: &PackInfo, frame: usize) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
         self.memory.remove(&key(pack, frame));
+        self.sealed.remove(&key(pack, frame));
         if let Some(disk) = &self.disk {
             disk.remove(&pack.claim, key(pack, frame).1);
         }
@@ -202,52 +251,66 @@ impl Frames {
         ]
     }
 
-    /// Fetches a run of frames that this caller has taken off for.
-    fn fetch(&self, pack: &PackInfo, frames: Range<usize>) -> Result<Vec<Arc<PlainFrame>>> {
-        let mut sealed: Vec<Option<Bytes>> = Vec::new();
+    /// Fetches a run of frames that this caller has taken off for. A GET that brings the
+    /// last of them brings those behind up to `upto` as well, which are kept sealed.
+    fn fetch(
+        &self,
+        pack: &PackInfo,
+        frames: Range<usize>,
+        upto: usize,
+    ) -> Result<Vec<Arc<PlainFrame>>> {
+        let mut sealed: Vec<Option<(Bytes, &AtomicU64)>> = Vec::new();
         for number in frames.clone() {
             let frame = &pack.directory.frames[number];
-            let here = self.disk.as_ref().and_then(|disk| {
+            let on_disk = || {
+                let disk = self.disk.as_ref()?;
                 disk.get(&pack.claim, key(pack, number).1, frame.sealed_len as usize)
-            });
-            sealed.push(here);
+            };
+            let here = self.sealed.get(&key(pack, number)).map(|bytes| (bytes, &self.memory_hits));
+            sealed.push(here.or_else(|| Some((on_disk()?, &self.disk_hits))));
         }
         let mut plains = Vec::new();
         let mut at = frames.start;
         while at < frames.end {
             let place = at - frames.start;
-            if let Some(bytes) = &sealed[place] {
+            if let Some((bytes, hits)) = &sealed[place] {
                 if let Ok(plain) = self.open(pack, at, bytes) {
-                    self.disk_hits.fetch_add(1, Ordering::Relaxed);
+                    hits.fetch_add(1, Ordering::Relaxed);
                     plains.push(plain);
                     at += 1;
                     continue;
                 }
-                // What lay on disk was altered: the store has it.
+                // It was altered where it lay: the store has it.
                 self.drop_frame(pack, at);
                 sealed[place] = None;
             }
             let missing = sealed[place..].iter().take_while(|bytes| bytes.is_none()).count();
-            let range = pack.range(at..at + missing);
+            let wanted = at + missing;
+            let end = if wanted == frames.end { upto } else { wanted };
+            let range = pack.range(at..end);
             let base = range.start;
             let bytes = self.store.get_range(&names::pack(pack.id), range)?;
             self.fetches.fetch_add(1, Ordering::Relaxed);
             self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            for number in at..at + missing {
+            for number in at..end {
                 let frame = &pack.directory.frames[number];
                 let from = usize::try_from(frame.offset - base).unwrap_or(usize::MAX);
-                let upto = from.saturating_add(frame.sealed_len as usize);
-                if upto > bytes.len() {
+                let behind = from.saturating_add(frame.sealed_len as usize);
+                if behind > bytes.len() {
                     let short = FormatError::malformed("pack", "it ends too soon");
                     return Err(Error::object(names::pack(pack.id))(short));
                 }
-                let own = bytes.slice(from..upto);
-                plains.push(self.open(pack, number, &own)?);
+                let own = bytes.slice(from..behind);
+                if number < wanted {
+                    plains.push(self.open(pack, number, &own)?);
+                } else {
+                    self.sealed.put(key(pack, number), own.clone(), own.len());
+                }
                 if let Some(disk) = &self.disk {
                     disk.put(&pack.claim, key(pack, number).1, &own);
                 }
             }
-            at += missing;
+            at = wanted;
         }
         Ok(plains)
     }
