@@ -58,10 +58,10 @@ impl Default for ReaderOptions {
         ReaderOptions {
             frame_bytes: 32 << 20,
             node_bytes: 16 << 20,
-            fetchers: 3,
+            fetchers: 2,
             fetch_bytes: 4 << 20,
-            run_bytes: 8 << 20,
-            sealed_bytes: 24 << 20,
+            run_bytes: 4 << 20,
+            sealed_bytes: 8 << 20,
         }
     }
 }
@@ -72,7 +72,6 @@ impl ReaderOptions {
     #[must_use]
     pub fn for_directory(self) -> ReaderOptions {
         ReaderOptions {
-            fetchers: self.fetchers.min(2),
             fetch_bytes: self.fetch_bytes.min(2 << 20),
             run_bytes: 0,
             sealed_bytes: 0,
