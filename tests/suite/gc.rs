@@ -96,15 +96,22 @@ fn an_exclusive_run_frees_space_at_once() {
     world.restores("gone", gone.path());
 }
 
-/// What an exclusive run took may be needed by nothing but a snapshot that is forgotten
-/// and young: the next run that is not alone does not take that for damage.
-#[test]
-fn after_an_exclusive_run_collection_goes_on() {
-    let world = World::new(false);
+/// A snapshot that is forgotten, and one that stays and shares a file with it; the tree of
+/// what stays.
+fn half_forgotten(encrypted: bool) -> (World, tempfile::TempDir) {
+    let world = World::new(encrypted);
     let (gone, kept) = (tree(&[("a", 1), ("b", 2)]), tree(&[("b", 2), ("c", 3)]));
     let first = world.repo.backup("gone", gone.path());
     world.repo.backup("kept", kept.path());
     world.forget(first.snapshot.unwrap());
+    (world, kept)
+}
+
+/// What an exclusive run took may be needed by nothing but a snapshot that is forgotten
+/// and young: the next run that is not alone does not take that for damage.
+#[test]
+fn after_an_exclusive_run_collection_goes_on() {
+    let (world, kept) = half_forgotten(false);
     let options = GcOptions { exclusive: true, ..GcOptions::default() };
     assert!(world.try_gc(&options).unwrap().deleted.packs >= 1);
     world.gc();
@@ -295,11 +302,7 @@ fn records_may_leave_the_log_while_they_are_read() {
 /// Whoever asks a collection to stop is heard at every moment.
 #[test]
 fn a_collection_ends_when_it_is_asked_to() {
-    let world = World::new(true);
-    let (gone, kept) = (tree(&[("a", 1), ("b", 2)]), tree(&[("b", 2), ("c", 3)]));
-    let first = world.repo.backup("gone", gone.path());
-    world.repo.backup("kept", kept.path());
-    world.forget(first.snapshot.unwrap());
+    let (world, kept) = half_forgotten(true);
     world.pass(GRACE);
     for k in 0.. {
         let other = world.fork();
