@@ -138,15 +138,23 @@ fn statements_outlive_the_packs_they_were_in() {
     world.restores("s", dir.path());
 }
 
+/// Every pack in the store, as it tells of itself, and its bytes.
+fn opened(world: &World) -> Vec<(PackFact, bytes::Bytes)> {
+    let open = world.repo.open();
+    let pack = |name: String| {
+        let bytes = world.store.get(&name, u64::MAX).unwrap();
+        let id = PackId(sha256(&bytes));
+        let reader = open.keys().reader.as_ref();
+        (open_pack(id, &bytes, open.config().repository, reader, None).unwrap(), bytes)
+    };
+    names_in(&world.store, "packs/").into_iter().map(pack).collect()
+}
+
 /// The snapshots of which there is a statement.
 fn statements(world: &World) -> BTreeSet<SnapshotId> {
     let open = world.repo.open();
     let mut found = BTreeSet::new();
-    for key in world.store.keys().iter().filter(|key| key.starts_with("packs/")) {
-        let bytes = world.store.get(key, u64::MAX).unwrap();
-        let reader = open.keys().reader.as_ref();
-        let id = PackId(sha256(&bytes));
-        let fact = open_pack(id, &bytes, open.config().repository, reader, None).unwrap();
+    for (fact, bytes) in opened(world) {
         each_chunk(&fact, &bytes, &open.keys().ids, |_, _, plain| {
             if fact.kind == ChunkKind::Node
                 && let Ok((_, Node::Statement(statement))) = Node::decode(plain.unwrap())
@@ -362,15 +370,7 @@ fn a_claim_of_a_lost_pack_makes_no_other_superfluous() {
     let lost: Vec<String> = names_in(&world.store, "packs/");
     // Stored again by a machine that knew nothing of it.
     let open = world.repo.open();
-    let bodies: Vec<_> = lost.iter().map(|key| world.store.get(key, u64::MAX).unwrap()).collect();
-    let facts: Vec<PackFact> = bodies
-        .iter()
-        .map(|bytes| {
-            let id = PackId(sha256(bytes));
-            let reader = open.keys().reader.as_ref();
-            open_pack(id, bytes, open.config().repository, reader, None).unwrap()
-        })
-        .collect();
+    let packs = opened(&world);
     let file = keyring::export_writer(&open, "trusted", None, true).unwrap();
     let other = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
     let other = other.open_with(Credential::Writer(Box::new(file))).unwrap();
@@ -380,7 +380,7 @@ fn a_claim_of_a_lost_pack_makes_no_other_superfluous() {
     let file = keyring::export_writer(&open, "thief", None, false).unwrap();
     let thief = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
     let thief = thief.open_with(Credential::Writer(Box::new(file))).unwrap();
-    let claims = facts.into_iter().map(|fact| EncodedFact::of(&Fact::Pack(Box::new(fact))));
+    let claims = packs.into_iter().map(|(fact, _)| EncodedFact::of(&Fact::Pack(Box::new(fact))));
     Chain::default().publish(&thief, claims.collect(), FAR).unwrap();
     let options = GcOptions { exclusive: true, ..GcOptions::default() };
     world.try_gc(&options).unwrap();
@@ -454,16 +454,7 @@ fn false_claims_make_nothing_superfluous() {
     let (kept, gone) = (tree(&[("a", 1), ("b", 2)]), tree(&[("c", 3)]));
     world.repo.backup("kept", kept.path());
     let open = world.repo.open();
-    let names: Vec<String> = names_in(&world.store, "packs/");
-    let packs: Vec<PackFact> = names
-        .iter()
-        .map(|name| {
-            let bytes = world.store.get(name, u64::MAX).unwrap();
-            let id = PackId(sha256(&bytes));
-            let reader = open.keys().reader.as_ref();
-            open_pack(id, &bytes, open.config().repository, reader, None).unwrap()
-        })
-        .collect();
+    let packs: Vec<PackFact> = opened(&world).into_iter().map(|(pack, _)| pack).collect();
     let all: Vec<_> = packs.iter().flat_map(|pack| pack.directory.chunks.clone()).collect();
     let mut lies = Vec::new();
     for pack in &packs {
