@@ -18,7 +18,7 @@
 //!   directory before they `stat` anything (`find`, `du`) would pay a round trip
 //!   for each file of all but the first piece;
 //! - `CACHE_SYMLINKS`: a link of one number never changes its target. `latest` is a
-//!   name without any time of life, and each target has a number of its own.
+//!   name that is kept for a second, and each target has a number of its own.
 
 mod reply;
 mod rows;

@@ -28,9 +28,9 @@ use crate::view::tree::Tree;
 
 pub(super) use self::attr::{Attr, Owners};
 
-/// A `.` and a `..` come before what [`Namespace::list`] shows.
+/// A `.` and a `..` come before what [`Namespace::list`] shows: their positions.
 const DOT: u64 = 1;
-const DOT_DOT: u64 = 2;
+pub(super) const DOT_DOT: u64 = 2;
 /// Contents of open files that are kept: files longer than one READ.
 const CONTENTS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const CONTENT_WORTH_KEEPING: u64 = 128 << 10;

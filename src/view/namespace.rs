@@ -248,7 +248,7 @@ impl Namespace {
                     Some(at) => {
                         let view = self.instant(*at, reach)?;
                         let link = self.item(number(view.number, LATEST_RANK), reach)?;
-                        Ok(Looked::at(link, Life::Momentary))
+                        Ok(Looked::at(link, Life::Brief))
                     }
                     None => Ok(Looked::absent(Life::Momentary)),
                 },
@@ -275,7 +275,7 @@ impl Namespace {
     fn lookup_time(&self, state: &State, name: &[u8], reach: Reach) -> Result<Looked> {
         let absent = Ok(Looked::absent(Life::Momentary));
         let Some(name) = text(name) else { return absent };
-        let Some((wanted, moves)) = state.instant(name, &self.zone, self.clock.now()) else {
+        let Some(wanted) = state.instant(name, &self.zone, self.clock.now()) else {
             return absent;
         };
         let Some(at) = state.timelines.canonical(wanted) else { return absent };
@@ -285,7 +285,7 @@ impl Namespace {
             return Ok(Looked::at(self.item(number(view.number, 0), reach)?, life));
         }
         let link = self.item(number(view.number, LINK_RANK), reach)?;
-        Ok(Looked::at(link, if moves { Life::Momentary } else { life.at_most_brief() }))
+        Ok(Looked::at(link, Life::Brief))
     }
 
     /// A name in `snapshots/<source>/`: a snapshot's own, or a time.
@@ -302,13 +302,13 @@ impl Namespace {
         if let Some(head) = state.snapshot_named(source, name) {
             return Ok(Looked::at(self.root_of(&state, head, within, reach)?, Life::Settled));
         }
-        let Some((wanted, moves)) = state.instant(name, &self.zone, self.clock.now()) else {
+        let Some(wanted) = state.instant(name, &self.zone, self.clock.now()) else {
             return absent;
         };
         let Some(head) = state.timelines.newest(source, wanted) else { return absent };
         let view = self.snapshot(&state, head, within, reach)?;
         let link = self.item(number(view.number, LINK_RANK), reach)?;
-        Ok(Looked::at(link, if moves { Life::Momentary } else { Life::Brief }))
+        Ok(Looked::at(link, Life::Brief))
     }
 
     fn fixed_named(&self, ino: u64, life: Life, reach: Reach) -> Result<Looked> {

@@ -10,7 +10,7 @@ use fuser::{FileAttr, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 use crate::base::UnixTime;
 use crate::format::node::FileKind;
 use crate::mount::pool::{Refusal, Refuse, guarded};
-use crate::mount::vfs::{Attr, Entry, Row};
+use crate::mount::vfs::{Attr, DOT_DOT, Entry, Row};
 use crate::view::error::{Error, Reach};
 
 use super::reply::{Fail, fail};
@@ -61,19 +61,23 @@ impl Fuse {
     /// memory, and what there is when it is not; from the pool if there is nothing.
     pub(super) fn rows<R: Rows>(&self, call: &'static str, dir: INodeNo, after: u64, mut reply: R) {
         self.count(|c| &c.readdirs, 1);
-        let mut any = false;
+        let mut upto = after;
         let listed = guarded(|| {
             self.vfs.readdir(dir.0, after, Reach::Memory, &mut |row| {
                 let full = reply.add_row(row);
-                any |= !full;
+                if !full {
+                    upto = row.position;
+                }
                 full
             })
         });
+        let any = upto > after.max(DOT_DOT);
         match listed {
             Ok(Ok(())) if !any && after > 0 => self.ended(call, dir, reply),
             Ok(Ok(())) => reply.send(),
             Ok(Err(_)) if any => reply.send(),
-            Ok(Err(Error::WouldBlock)) => self.rows_from_pool(call, dir, after, reply),
+            // A reply of the two dots alone would cost a further question.
+            Ok(Err(Error::WouldBlock)) => self.rows_from_pool(call, dir, upto, reply),
             Ok(Err(error)) => fail(&self.vfs, call, dir, reply, &error),
             Err(_) => self.counted(call, dir, reply).refuse(Refusal::Panicked),
         }

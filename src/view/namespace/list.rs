@@ -97,7 +97,7 @@ impl Namespace {
             let (ino, life) = match (name, newest) {
                 (b"latest", None) => continue,
                 (b"latest", Some(at)) => {
-                    (number(self.instant(at, reach)?.number, LATEST_RANK), Life::Momentary)
+                    (number(self.instant(at, reach)?.number, LATEST_RANK), Life::Brief)
                 }
                 (b"at", _) => (AT, Life::Settled),
                 (b"snapshots", _) => (SNAPSHOTS, Life::Settled),

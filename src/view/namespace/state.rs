@@ -47,18 +47,12 @@ impl State {
         Ok(State { timelines, infos, stored_bytes: library.stored_bytes()?, entries, odd })
     }
 
-    /// The instant that a text means, and whether it will mean another later on.
-    pub(super) fn instant(
-        &self,
-        text: &str,
-        zone: &Zone,
-        now: UnixTime,
-    ) -> Option<(UnixTime, bool)> {
+    /// The instant that a text means.
+    pub(super) fn instant(&self, text: &str, zone: &Zone, now: UnixTime) -> Option<UnixTime> {
         if let Some((_, at)) = self.odd.iter().find(|(name, _)| name == text) {
-            return Some((*at, false));
+            return Some(*at);
         }
-        let resolved = TimeSpec::parse(text, zone, now).ok()?;
-        Some((resolved.instant, resolved.moves))
+        Some(TimeSpec::parse(text, zone, now).ok()?.instant)
     }
 
     /// How long what is shown at an instant stays so.
@@ -83,7 +77,7 @@ impl State {
     /// The snapshot that has exactly that name among those of a source.
     pub(super) fn snapshot_named(&self, source: &str, name: &str) -> Option<&Head> {
         let time = name.split_once('~').map_or(name, |(time, _)| time);
-        let at = self.instant(time, &Zone::utc(), UnixTime::EPOCH)?.0;
+        let at = self.instant(time, &Zone::utc(), UnixTime::EPOCH)?;
         let head = self.timelines.newest(source, at)?;
         let line = self.timelines.of(source);
         let first = line.partition_point(|h| h.at() < head.at());
@@ -123,13 +117,6 @@ pub(super) fn midnight(zone: &Zone, clock: &Clock) -> UnixTime {
     match day {
         Some(Ok(midnight)) => UnixTime::from(midnight.timestamp()),
         _ => UnixTime::EPOCH,
-    }
-}
-
-impl Life {
-    /// The shorter of this and [`Life::Brief`].
-    pub(super) fn at_most_brief(self) -> Life {
-        if self == Life::Momentary { self } else { Life::Brief }
     }
 }
 

@@ -169,7 +169,7 @@ fn latest_moves_by_being_another_link() {
     let f = fixture();
     let before = f.look("latest").unwrap();
     let (number, life) = (before.item.unwrap().ino(), before.life);
-    assert_eq!(life, Life::Momentary);
+    assert_eq!(life, Life::Brief);
     f.library.publish("db", time(-60), &Sample::dir([("rows", Sample::file("4"))]));
     let changes = f.namespace.refresh().unwrap().unwrap();
     assert!(changes.inodes.contains(&AT) && changes.entries.contains(&(ROOT, "latest".into())));
