@@ -29,6 +29,11 @@ impl<K: Hash + Eq, V: Clone> MemoryCache<K, V> {
         self.with(|inner| inner.entries.get(key).map(|(value, _)| value.clone()))
     }
 
+    /// Whether a key is here. That is no use of it.
+    pub fn has(&self, key: &K) -> bool {
+        self.with(|inner| inner.entries.contains(key))
+    }
+
     /// Keeps a value. One heavier than the whole bound is not kept.
     pub fn put(&self, key: K, value: V, weight: usize) {
         if weight > self.weight_max {

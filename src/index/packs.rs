@@ -214,7 +214,18 @@ impl Index {
     ///
     /// [`super::Error`] if the index cannot be read.
     pub fn chunk_places(&self, id: &ChunkId) -> Result<Vec<ChunkPlace>> {
+        Ok(self.all_chunk_places(std::slice::from_ref(id))?.pop().unwrap_or_default())
+    }
+
+    /// The same for many chunks, in one transaction: beginning one takes about as long as
+    /// looking one chunk up.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Error`] if the index cannot be read.
+    pub fn all_chunk_places(&self, ids: &[ChunkId]) -> Result<Vec<Vec<ChunkPlace>>> {
         self.read(|db| {
+            let transaction = db.unchecked_transaction()?;
             let mut statement = db.prepare_cached(
                 "SELECT pack, start, length FROM chunk WHERE id = ?1
                  ORDER BY (SELECT doomed FROM pack WHERE number = chunk.pack),
@@ -223,10 +234,16 @@ impl Index {
                                (SELECT 1 FROM revoked WHERE revoked.writer = claimant.writer
                                 AND claimant.receipt >= since)) DESC NULLS LAST, pack",
             )?;
-            let rows = statement.query_map([id.0.as_slice()], |row| {
-                Ok(ChunkPlace { pack: row.get(0)?, start: row.get(1)?, length: row.get(2)? })
-            })?;
-            rows.collect()
+            let mut all = Vec::with_capacity(ids.len());
+            for id in ids {
+                let rows = statement.query_map([id.0.as_slice()], |row| {
+                    Ok(ChunkPlace { pack: row.get(0)?, start: row.get(1)?, length: row.get(2)? })
+                })?;
+                all.push(rows.collect::<rusqlite::Result<_>>()?);
+            }
+            drop(statement);
+            transaction.commit()?;
+            Ok(all)
         })
     }
 

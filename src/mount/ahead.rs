@@ -8,9 +8,9 @@
 //! their listing ends.
 //!
 //! What was pushed is not asked for any more, so whether anybody reads it would stay
-//! unknown. Of each directory therefore the first small file is left out: that it is read
-//! says that the copy goes on. When many directories in a row were pushed and nothing was
-//! read, it was no copy, and pushing ends until files are read in order again.
+//! unknown. Of every few directories therefore the first small file is left out: that it is
+//! read says that the copy goes on. When many directories in a row were pushed and nothing
+//! was read, it was no copy, and pushing ends until files are read in order again.
 //!
 //! These are guesses and are kept loosely: a wrong one costs a fetch. What lies ahead
 //! within one large file is the library's to see.
@@ -46,6 +46,8 @@ pub(super) const PUSH_FILE_MAX: u64 = 128 << 10;
 pub(super) const PUSH_FILES_MAX: usize = 1024;
 /// The most bytes of them.
 pub(super) const PUSH_BYTES_MAX: u64 = 4 << 20;
+/// Of one directory in so many the first file is left out.
+const PROBE_EVERY: u32 = 8;
 /// So many directories in a row may be pushed before one file is read.
 const UNREAD_DIRS_MAX: u32 = 64;
 /// So many bytes may be.
@@ -62,6 +64,8 @@ struct Streams {
     of: LruCache<ChunkId, Stream>,
     /// How many files in a row the last stream has had.
     momentum: u32,
+    /// Directories that were pushed since a file was left out.
+    unprobed_dirs: u32,
     /// Directories that were pushed since the last file was read.
     unread_dirs: u32,
     /// Bytes that were.
@@ -83,6 +87,7 @@ impl Ahead {
         let streams = Streams {
             of: LruCache::new(STREAMS_MAX),
             momentum: 0,
+            unprobed_dirs: PROBE_EVERY,
             unread_dirs: 0,
             unread_bytes: 0,
         };
@@ -140,7 +145,7 @@ impl Ahead {
     /// Directories were listed whose nodes are these.
     pub(super) fn listed(&self, nodes: &[ChunkId]) {
         if !nodes.is_empty() {
-            self.library.prefetch_nodes(nodes);
+            self.library.prefetch_nodes(nodes, self.copies());
         }
     }
 
@@ -153,13 +158,21 @@ impl Ahead {
             && streams.unread_bytes < UNREAD_BYTES_MAX
     }
 
-    /// Pushes the small files of a directory whose listing has ended, in their order, but
-    /// the first. What is returned is disconnected when that was done.
-    pub(super) fn ended(&self, files: Vec<(Found, Push)>) -> Option<Receiver<Infallible>> {
+    /// Pushes the small files of a directory whose listing has ended, in their order; of
+    /// some directories all but the first. `go_on` may be called before that is done, when
+    /// the reader can go on. What is returned is disconnected when it was done, none if it is
+    /// already.
+    pub(super) fn ended(
+        &self,
+        files: Vec<(Found, Push)>,
+        go_on: &mut dyn FnMut(),
+    ) -> Option<Receiver<Infallible>> {
         let pusher = self.pusher.get()?;
         let mut contents = Vec::new();
         let mut pushes = Vec::new();
         let mut streams = self.streams();
+        let probe = streams.unprobed_dirs >= PROBE_EVERY;
+        streams.unprobed_dirs = if probe { 1 } else { streams.unprobed_dirs + 1 };
         for (n, (found, push)) in files.into_iter().enumerate() {
             if let Some((leaf, index)) = found.leaf() {
                 let run = streams.momentum;
@@ -170,17 +183,22 @@ impl Ahead {
             if matches!(push.content, FileContent::Extents(..)) {
                 contents.push(push.content.clone());
             }
-            if n > 0 {
+            if n > 0 || !probe {
                 streams.unread_bytes += push.content.size();
                 pushes.push(push);
             }
         }
         streams.unread_dirs += 1;
         drop(streams);
-        if !contents.is_empty() {
-            self.library.prefetch(&contents);
+        let away = pusher.push_from_memory(pushes, go_on);
+        if away.is_empty() {
+            if let Some(last) = contents.last() {
+                self.library.prefetch_behind(last);
+            }
+            return None;
         }
-        if pushes.is_empty() { None } else { pusher.push(pushes) }
+        self.library.prefetch(&contents);
+        pusher.push(away)
     }
 
     /// Notes a read. Returns from which entry on how many files are worth a hint.

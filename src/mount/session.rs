@@ -201,7 +201,8 @@ pub fn serve(
     read_further_ahead(own.as_ref());
     let notifier = session.notifier();
     let sink = Box::new(move |ino, bytes: &[u8]| notifier.store(INodeNo(ino), 0, bytes));
-    let pusher = Pusher::start(Arc::clone(vfs.library()), Arc::clone(vfs.counters()), sink);
+    let (library, counters) = (Arc::clone(vfs.library()), Arc::clone(vfs.counters()));
+    let pusher = Pusher::start(library, counters, sink, options.threads);
     vfs.push_by(pusher.map_err(session_error)?);
     let refresh = refresh::start(vfs, session.notifier(), options.refresh_interval);
     let refresh = refresh.map_err(session_error)?;

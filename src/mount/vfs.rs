@@ -183,8 +183,13 @@ impl Vfs {
     }
 
     /// The listing of a directory has ended. If its files will be read next, they are
-    /// pushed; what is returned then is disconnected when that was done.
-    pub(super) fn listing_ended(&self, dir: u64) -> Option<Receiver<Infallible>> {
+    /// pushed. `go_on` is called when the reader can go on while that is still done; what is
+    /// returned is disconnected when it was done, and none if it is already.
+    pub(super) fn listing_ended(
+        &self,
+        dir: u64,
+        go_on: &mut dyn FnMut(),
+    ) -> Option<Receiver<Infallible>> {
         if !self.ahead.copies() {
             return None;
         }
@@ -202,7 +207,7 @@ impl Vfs {
             files.len() >= PUSH_FILES_MAX || bytes >= PUSH_BYTES_MAX
         });
         // What is not in memory any more is read as ever.
-        if listed.is_err() || files.is_empty() { None } else { self.ahead.ended(files) }
+        if listed.is_err() || files.is_empty() { None } else { self.ahead.ended(files, go_on) }
     }
 
     /// Bytes of a file: as many as asked for, fewer only where it ends.

@@ -90,7 +90,7 @@ pub fn each_entry<E: From<Error>, B>(
                     .iter()
                     .filter_map(|child| node.refs.get(child.node as usize).copied())
                     .collect();
-                library.prefetch_nodes(&ids);
+                library.prefetch_nodes(&ids, false);
                 waiting.extend(ids.into_iter().rev().map(|id| (id, depth + 1)));
             }
             _ => return Err(Error::Tree { chunk: id, why: "it is no directory" }.into()),

@@ -145,8 +145,13 @@ pub trait Library: Send + Sync {
     /// what is fetched is bounded, and hints may be ignored.
     fn prefetch(&self, contents: &[FileContent]);
 
-    /// A hint that these nodes will be read soon. Returns at once.
-    fn prefetch_nodes(&self, ids: &[ChunkId]);
+    /// A hint that these nodes will be read soon, and perhaps the files in them. Returns at
+    /// once.
+    fn prefetch_nodes(&self, ids: &[ChunkId], with_contents: bool);
+
+    /// A hint that this file was read by somebody who goes through many small ones, and will
+    /// go on with what was stored behind it. Returns at once.
+    fn prefetch_behind(&self, content: &FileContent);
 
     /// The number that the mount's directory of that name keeps on this machine,
     /// at least `least` if it is given now (see `index::views`).

@@ -32,7 +32,14 @@ use crate::store::Store;
 pub use bulk::{Wanted, read_chunks};
 use frames::{Frames, PackInfo};
 
-pub use ahead::Ahead;
+pub use ahead::{Ahead, Hint};
+
+/// So many frames behind small files that are being read are opened before anybody asks:
+/// two backups of files side by side, as there are on two cores, leave every other frame to
+/// the other.
+const FRAMES_BEHIND: usize = 4;
+/// The most chunks that are looked up in one transaction of the index.
+const LOOK_UPS: usize = 1024;
 
 /// How much a reader may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +99,14 @@ pub struct Reader {
     options: ReaderOptions,
     heal: Box<dyn Fn() -> Result<()> + Send + Sync>,
     healed: Mutex<HashMap<ChunkId, Option<i64>>>,
+}
+
+/// Frames that follow others in a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    pack: i64,
+    start: usize,
+    end: usize,
 }
 
 /// A frame's plaintext, and which of its chunks were compared with their ids.
@@ -175,16 +190,25 @@ impl Reader {
             return Ok(node);
         }
         let bytes = self.chunk(ChunkKind::Node, id)?;
-        let decoded = Node::decode(&bytes);
+        self.decode_node(id, &bytes)
+    }
+
+    /// A node if it is in memory, decoded or in a frame.
+    pub fn node_in_memory(&self, id: &ChunkId) -> Option<Arc<LoadedNode>> {
+        if let Some(node) = self.nodes.get(id) {
+            return Some(node);
+        }
+        let bytes = self.chunk_in_memory(ChunkKind::Node, id)?;
+        // Whoever may wait meets the same error, and reports it.
+        self.decode_node(id, &bytes).ok()
+    }
+
+    fn decode_node(&self, id: &ChunkId, bytes: &[u8]) -> Result<Arc<LoadedNode>> {
+        let decoded = Node::decode(bytes);
         let (refs, node) = decoded.map_err(Error::object(format!("the node in chunk {id}")))?;
         let loaded = Arc::new(LoadedNode { refs, node, weight: 256 + bytes.len() * 4 });
         self.nodes.put(*id, Arc::clone(&loaded), loaded.weight);
         Ok(loaded)
-    }
-
-    /// A node if it is in memory.
-    pub fn node_in_memory(&self, id: &ChunkId) -> Option<Arc<LoadedNode>> {
-        self.nodes.get(id)
     }
 
     /// Brings the frames that hold these chunks into memory, neighbours in one fetch, for
@@ -194,6 +218,7 @@ impl Reader {
     ///
     /// The first that occurs; what was fetched before it stays.
     pub fn warm(&self, ids: &[ChunkId]) -> Result<()> {
+        self.find_places(ids)?;
         let mut wanted: Vec<(i64, usize, usize)> = Vec::new();
         for id in ids {
             let places = self.places_of(id)?;
@@ -230,6 +255,54 @@ impl Reader {
             }
         }
         failed
+    }
+
+    /// The frames that follow a chunk in its pack, if they should be opened now for who goes
+    /// through many small files: the next ones are not here. Looks in memory alone.
+    pub fn behind(&self, id: &ChunkId) -> Option<Behind> {
+        let place = *self.places.get(id)?.first()?;
+        let pack = self.packs.get(&place.pack)?;
+        let start = pack.directory.frames_of(place.start, place.length).end;
+        let end = pack.directory.frames.len().min(start + FRAMES_BEHIND);
+        let is_away = |frame| !self.frames.is_in_memory(&pack, frame);
+        // Once half of them are used up the next are asked for.
+        let soon = start..end.min(start + FRAMES_BEHIND / 2);
+        soon.clone().any(is_away).then_some(Behind { pack: place.pack, start, end })
+    }
+
+    /// Opens such frames.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::warm`].
+    pub fn open_behind(&self, behind: &Behind) -> Result<()> {
+        let pack = self.pack(behind.pack)?;
+        self.frames.load_run(&pack, behind.start..behind.end, true)
+    }
+
+    /// Brings nodes into memory and decodes them. If what is in them will be read too, looks
+    /// up where that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::warm`].
+    pub fn warm_nodes(&self, ids: &[ChunkId], with_contents: bool) -> Result<()> {
+        let missing: Vec<ChunkId> =
+            ids.iter().filter(|id| self.nodes.get(id).is_none()).copied().collect();
+        let fetched = self.warm(&missing);
+        let mut contents = Vec::new();
+        for id in ids {
+            if let Some(loaded) = self.node_in_memory(id)
+                && with_contents
+                && matches!(loaded.node, Node::Leaf(_))
+                && contents.len() < LOOK_UPS
+            {
+                contents.extend_from_slice(&loaded.refs);
+            }
+        }
+        contents.truncate(LOOK_UPS);
+        self.find_places(&contents)?;
+        fetched
     }
 
     /// Counters for people.
@@ -285,11 +358,27 @@ impl Reader {
         if let Some(places) = self.places.get(id) {
             return Ok(places);
         }
-        let places: Arc<[ChunkPlace]> = self.index.chunk_places(id)?.into();
+        Ok(self.keep_places(id, self.index.chunk_places(id)?))
+    }
+
+    /// Looks up where these chunks are, if that is not in memory.
+    fn find_places(&self, ids: &[ChunkId]) -> Result<()> {
+        let unknown: Vec<ChunkId> =
+            ids.iter().filter(|id| self.places.get(id).is_none()).copied().collect();
+        for ids in unknown.chunks(LOOK_UPS) {
+            for (id, places) in ids.iter().zip(self.index.all_chunk_places(ids)?) {
+                self.keep_places(id, places);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_places(&self, id: &ChunkId, places: Vec<ChunkPlace>) -> Arc<[ChunkPlace]> {
+        let places: Arc<[ChunkPlace]> = places.into();
         if !places.is_empty() {
             self.places.put(*id, Arc::clone(&places), 128 + 24 * places.len());
         }
-        Ok(places)
+        places
     }
 
     fn pack(&self, number: i64) -> Result<Arc<PackInfo>> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::base::ChunkId;
 use crate::repo::library::{FileContent, Library, LoadedNode, SnapshotInfo, Whence};
-use crate::repo::reader::{Ahead, Reader, ReaderOptions};
+use crate::repo::reader::{Ahead, Hint, Reader, ReaderOptions};
 use crate::repo::{Error, LocalOptions, Repository, Result};
 
 /// A repository with a reader and what fetches ahead of it.
@@ -113,11 +113,23 @@ impl Library for Shelf {
                 break;
             }
         }
-        self.ahead.hint(ids);
+        if !ids.is_empty() {
+            self.ahead.hint(Hint::Chunks(ids));
+        }
     }
 
-    fn prefetch_nodes(&self, ids: &[ChunkId]) {
-        self.ahead.hint(ids.iter().take(HINT_CHUNKS).copied().collect());
+    fn prefetch_nodes(&self, ids: &[ChunkId], with_contents: bool) {
+        let ids = ids.iter().take(HINT_CHUNKS).copied().collect();
+        self.ahead.hint(Hint::Nodes(ids, with_contents));
+    }
+
+    fn prefetch_behind(&self, content: &FileContent) {
+        if let FileContent::Extents(extents, _) = content
+            && let Some(id) = extents.iter().rev().find_map(|(_, chunk)| *chunk)
+            && let Some(behind) = self.reader.behind(&id)
+        {
+            self.ahead.hint(Hint::Behind(behind));
+        }
     }
 
     fn view_number(&self, name: &str, least: u64) -> Result<u64> {

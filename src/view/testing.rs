@@ -510,7 +510,9 @@ impl Library for TestLibrary {
         self.prefetched.lock().unwrap().extend(contents.iter().map(FileContent::size));
     }
 
-    fn prefetch_nodes(&self, _: &[ChunkId]) {}
+    fn prefetch_nodes(&self, _: &[ChunkId], _: bool) {}
+
+    fn prefetch_behind(&self, _: &FileContent) {}
 
     fn view_number(&self, name: &str, least: u64) -> Result<u64> {
         let mut numbers = self.numbers.lock().unwrap();

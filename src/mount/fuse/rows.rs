@@ -86,9 +86,16 @@ impl Fuse {
     /// Ends a listing. A program that copies reads the files next: the answer is kept back
     /// while they are pushed, but not for long.
     fn ended<R: Rows>(&self, call: &'static str, dir: INodeNo, reply: R) {
-        match self.vfs.listing_ended(dir.0) {
-            None => reply.send(),
-            Some(pushed) => self.pool.run(
+        let mut reply = Some(reply);
+        let pushed = self.vfs.listing_ended(dir.0, &mut || {
+            if let Some(reply) = reply.take() {
+                reply.send();
+            }
+        });
+        match (reply, pushed) {
+            (None, _) => {}
+            (Some(reply), None) => reply.send(),
+            (Some(reply), Some(pushed)) => self.pool.run(
                 self.counted(call, dir, reply),
                 move || {
                     let _ = pushed.recv_timeout(HOLD_MAX);

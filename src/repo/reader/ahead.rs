@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use lru::LruCache;
 
-use super::Reader;
+use super::{Behind, Reader};
 use crate::base::ChunkId;
 use crate::repo::library::FileContent;
 
@@ -25,9 +25,19 @@ const STREAMS: usize = 256;
 /// The most chunks that are asked for at once.
 const WINDOW_MAX: usize = 8;
 
+/// What will be wanted soon.
+pub enum Hint {
+    /// Chunks of files, in order.
+    Chunks(Vec<ChunkId>),
+    /// What lies behind small files that are being read one after the other.
+    Behind(Behind),
+    /// Nodes, and whether the files in them will be read too.
+    Nodes(Vec<ChunkId>, bool),
+}
+
 /// Fetches ahead for one reader.
 pub struct Ahead {
-    hints: Option<Sender<Vec<ChunkId>>>,
+    hints: Option<Sender<Hint>>,
     workers: Vec<JoinHandle<()>>,
     streams: Mutex<LruCache<ChunkId, Stream>>,
     dropped: AtomicU64,
@@ -44,16 +54,20 @@ impl Ahead {
     /// Starts the threads.
     #[must_use]
     pub fn start(reader: &Arc<Reader>) -> Ahead {
-        let (hints, queue) = bounded::<Vec<ChunkId>>(QUEUE);
+        let (hints, queue) = bounded::<Hint>(QUEUE);
         let workers = (0..reader.fetchers())
             .filter_map(|n| {
                 let (reader, queue) = (Arc::clone(reader), queue.clone());
                 std::thread::Builder::new()
                     .name(format!("fetch-{n}"))
                     .spawn(move || {
-                        for ids in queue {
+                        for hint in queue {
                             // The reader meets the same error, and reports it.
-                            let _ = reader.warm(&ids);
+                            let _ = match hint {
+                                Hint::Chunks(ids) => reader.warm(&ids),
+                                Hint::Behind(behind) => reader.open_behind(&behind),
+                                Hint::Nodes(ids, contents) => reader.warm_nodes(&ids, contents),
+                            };
                         }
                     })
                     .ok()
@@ -69,11 +83,10 @@ impl Ahead {
         }
     }
 
-    /// Asks for chunks. Returns at once.
-    pub fn hint(&self, ids: Vec<ChunkId>) {
+    /// Asks for something. Returns at once.
+    pub fn hint(&self, hint: Hint) {
         if let Some(hints) = &self.hints
-            && !ids.is_empty()
-            && let Err(TrySendError::Full(_)) = hints.try_send(ids)
+            && let Err(TrySendError::Full(_)) = hints.try_send(hint)
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -125,7 +138,7 @@ impl Ahead {
         stream.asked = upto as u64;
         stream.window = (stream.window * 2).min(WINDOW_MAX);
         drop(streams);
-        self.hint(wanted);
+        self.hint(Hint::Chunks(wanted));
     }
 
     /// How many hints were dropped because too many waited.

@@ -127,6 +127,12 @@ impl Frames {
         }
     }
 
+    /// Whether a frame is in memory, or on its way there.
+    pub(super) fn is_in_memory(&self, pack: &PackInfo, frame: usize) -> bool {
+        let at = key(pack, frame);
+        self.memory.has(&at) || lock(&self.flights).contains_key(&at)
+    }
+
     pub(super) fn in_memory(&self, pack: &PackInfo, frame: usize) -> Option<Arc<PlainFrame>> {
         let found = self.memory.get(&key(pack, frame));
         if found.is_some() {
