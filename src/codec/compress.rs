@@ -1,5 +1,7 @@
 //! Compression: zstd, one frame at a time, lengths never believed.
 
+use zstd::zstd_safe::CParameter;
+
 use crate::codec::CodecError;
 
 /// How the bytes of a frame are packed.
@@ -17,10 +19,20 @@ pub struct Compressor(zstd::bulk::Compressor<'static>);
 
 impl Compressor {
     /// A compressor of that zstd level.
+    ///
+    /// Level 3 gets tables twice as large as zstd gives it: they find half a percent more,
+    /// for a twenty-fifth of the speed. Larger ones do not fit the processor's cache.
     #[must_use]
     pub fn new(level: i32) -> Compressor {
         #[allow(clippy::expect_used)]
-        Compressor(zstd::bulk::Compressor::new(level).expect("zstd takes every level"))
+        let mut compressor = zstd::bulk::Compressor::new(level).expect("zstd takes every level");
+        if level == 3 {
+            for larger in [CParameter::HashLog(18), CParameter::ChainLog(17)] {
+                // What a build of zstd should not know is left as it is.
+                let _ = compressor.set_parameter(larger);
+            }
+        }
+        Compressor(compressor)
     }
 
     /// Packs `plain`, or leaves it raw where packing gains less than one part in 64.

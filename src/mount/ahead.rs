@@ -41,11 +41,11 @@ const RUN_MIN: u32 = 2;
 /// Directories whose nodes are hinted after a piece of a listing.
 pub(super) const NODES_MAX: usize = 64;
 /// Only files of at most so many bytes are pushed: larger ones the kernel reads ahead.
-pub(super) const PUSH_FILE_MAX: u64 = 128 << 10;
+pub(super) const PUSH_FILE_MAX: u64 = 1 << 20;
 /// The most files of a directory that are pushed when its listing ends.
 pub(super) const PUSH_FILES_MAX: usize = 1024;
 /// The most bytes of them.
-pub(super) const PUSH_BYTES_MAX: u64 = 4 << 20;
+pub(super) const PUSH_BYTES_MAX: u64 = 8 << 20;
 /// Of one directory in so many the first file is left out.
 const PROBE_EVERY: u32 = 8;
 /// So many directories in a row may be pushed before one file is read.

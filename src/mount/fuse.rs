@@ -22,6 +22,7 @@
 
 mod reply;
 mod rows;
+mod seats;
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -48,6 +49,7 @@ use crate::view::error::{Error, Reach, Result};
 
 use self::reply::{Counted, Fail, fail, send_xattr};
 use self::rows::{absent, file_attr};
+pub(super) use self::seats::Seats;
 
 /// Requests of the kernel's own accord (read-ahead) that may be open at a time.
 const BACKGROUND_MAX: u16 = 128;
@@ -66,6 +68,7 @@ pub(super) struct Fuse {
     /// Whether ACLs are enforced, with everything else.
     enforce: bool,
     xattrs: bool,
+    seats: Seats,
     no_open: bool,
     no_opendir: bool,
     /// Nothing is ever sent: the other end sees that this is gone.
@@ -79,9 +82,10 @@ impl Fuse {
         pool: Pool,
         enforce: bool,
         xattrs: bool,
+        seats: Seats,
         alive: Sender<Infallible>,
     ) -> Fuse {
-        Fuse { vfs, pool, enforce, xattrs, no_open: false, no_opendir: false, _alive: alive }
+        Fuse { vfs, pool, enforce, xattrs, seats, no_open: false, no_opendir: false, _alive: alive }
     }
 
     /// Answers from memory, or lets the pool answer.
@@ -93,6 +97,7 @@ impl Fuse {
         work: impl Fn(&Vfs, Reach) -> Result<A> + Send + 'static,
         send: impl FnOnce(R, A) + Send + 'static,
     ) {
+        self.seats.take();
         match guarded(|| work(&self.vfs, Reach::Memory)) {
             Ok(Ok(answer)) => send(reply, answer),
             Ok(Err(Error::WouldBlock)) => {

@@ -30,7 +30,7 @@ use fuser::{Config, INodeNo, MountOption, Session, SessionACL};
 
 use crate::base::{Clock, Kind, Stop};
 use crate::mount::counters::Counters;
-use crate::mount::fuse::Fuse;
+use crate::mount::fuse::{Fuse, Seats};
 use crate::mount::mountinfo::{self, Mounted};
 use crate::mount::pool::Pool;
 use crate::mount::push::Pusher;
@@ -193,7 +193,9 @@ pub fn serve(
     let vfs = file_system(library, &path, options)?;
     let pool = Pool::new(options.workers, options.deadline).map_err(point_error)?;
     let (alive, end) = bounded(0);
-    let fuse = Fuse::new(Arc::clone(&vfs), pool, options.allow_other, !options.no_xattrs, alive);
+    let seats = Seats::for_loops(options.threads);
+    let (acls, xattrs) = (options.allow_other, !options.no_xattrs);
+    let fuse = Fuse::new(Arc::clone(&vfs), pool, acls, xattrs, seats, alive);
     let session = Session::new(fuse, &path, &config(options)).map_err(point_error)?;
     let session_error = |source| MountError::Session { path: path.clone(), source };
     let session = ManuallyDrop::new(session.spawn().map_err(session_error)?);

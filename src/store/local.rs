@@ -20,10 +20,11 @@
 //! write of a later process.
 
 mod list;
+mod write;
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -147,7 +148,7 @@ impl LocalStore {
         if !self.swept.swap(true, Ordering::Relaxed) {
             sweep(&tmp, unfinished.file.metadata()?.mtime());
         }
-        unfinished.file.write_all(body)?;
+        write::body(&mut unfinished.file, body)?;
         unfinished.file.sync_all()?;
         Ok(unfinished)
     }

@@ -60,6 +60,7 @@ impl Fuse {
     /// Answers a piece of a listing: straight into the reply while everything is in
     /// memory, and what there is when it is not; from the pool if there is nothing.
     pub(super) fn rows<R: Rows>(&self, call: &'static str, dir: INodeNo, after: u64, mut reply: R) {
+        self.seats.take();
         self.count(|c| &c.readdirs, 1);
         let mut upto = after;
         let listed = guarded(|| {

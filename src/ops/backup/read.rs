@@ -209,13 +209,12 @@ fn read_once(
                     }
                     let length = chunker.cut(&buffer[start..filled]);
                     let chunk = &buffer[start..start + length];
-                    let sha = sha256(chunk);
                     // A file of one chunk is hashed once.
-                    if only && length as u64 == len {
-                        single = Some(sha);
+                    let sha = if only && length as u64 == len {
+                        *single.insert(sha256(chunk))
                     } else {
-                        whole.update(chunk);
-                    }
+                        whole.update_and_hash(chunk)
+                    };
                     let id = lane.add(chunk, &sha)?;
                     data.extents.push((length as u64, Some(id)));
                     start += length;

@@ -16,9 +16,9 @@ use crate::repo::trees::NodeSink;
 use crate::repo::{Error, Result};
 
 /// A frame is closed when it has so much content. Bytes.
-const FRAME_BYTES: usize = 1 << 20;
+const FRAME_BYTES: usize = 2 << 20;
 /// A chunk of at least this many bytes has a frame of its own.
-const ALONE_BYTES: usize = 384 << 10;
+const ALONE_BYTES: usize = 192 << 10;
 
 /// A caller's own way into the writer.
 pub struct Lane {

@@ -1,0 +1,54 @@
+//! A core for each event loop.
+//!
+//! A request that is handled on another core than the one it was made on costs two
+//! interrupts between cores, and on a virtual machine each may cost as much as all the rest.
+//! The kernel hands requests to the loops in turn, wherever they are. With one loop a core,
+//! and each kept there, some requests find the loop that is where they were made: on two
+//! cores every other one. With many cores that would be luck, and a loop that may not move
+//! away from a busy core is slow, so there the loops are left alone.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// With more cores loops are not kept on one.
+const CORES_MAX: usize = 4;
+
+thread_local! {
+    static IS_SEATED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The cores that event loops can have, one each.
+pub(in crate::mount) struct Seats {
+    cores: Vec<usize>,
+    taken: AtomicUsize,
+}
+
+impl Seats {
+    /// A core for each of `loops` event loops, if there are as many cores as loops, and few.
+    pub(in crate::mount) fn for_loops(loops: usize) -> Seats {
+        let cores = match (available_parallelism(), sched_getaffinity(None)) {
+            (Ok(cores), Ok(allowed))
+                if cores.get() == loops && (2..=CORES_MAX).contains(&loops) =>
+            {
+                (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Seats { cores, taken: AtomicUsize::new(0) }
+    }
+
+    /// Keeps the calling event loop on a core of its own from its first call on.
+    pub(super) fn take(&self) {
+        if IS_SEATED.replace(true) {
+            return;
+        }
+        let Some(core) = self.cores.get(self.taken.fetch_add(1, Ordering::Relaxed)) else { return };
+        let mut own = CpuSet::new();
+        own.set(*core);
+        // It is only faster.
+        let _ = sched_setaffinity(None, &own);
+    }
+}
