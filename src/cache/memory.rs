@@ -53,13 +53,13 @@ impl<K: Hash + Eq, V: Clone> MemoryCache<K, V> {
         });
     }
 
-    /// Forgets one value.
-    pub fn remove(&self, key: &K) {
+    /// Forgets one value, and returns it.
+    pub fn take(&self, key: &K) -> Option<V> {
         self.with(|inner| {
-            if let Some((_, weight)) = inner.entries.pop(key) {
-                inner.weight -= weight;
-            }
-        });
+            let (value, weight) = inner.entries.pop(key)?;
+            inner.weight -= weight;
+            Some(value)
+        })
     }
 
     /// Forgets everything.

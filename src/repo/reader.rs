@@ -53,8 +53,8 @@ pub struct ReaderOptions {
     /// No single fetch asks for more sealed bytes, or unpacks to more, unless one
     /// frame does: with `fetchers` it bounds what is on its way. Bytes.
     pub fetch_bytes: u64,
-    /// What lies behind a frame that is wanted of a node pack, or by who reads in order, is
-    /// fetched with it up to so many sealed bytes in all, and kept sealed. Bytes.
+    /// What lies around a frame that is wanted of a node pack, or by who reads in order, is
+    /// fetched with it and kept sealed: a run of about so many bytes.
     pub run_bytes: u64,
     /// Such frames in memory. Bytes.
     pub sealed_bytes: usize,
@@ -63,12 +63,12 @@ pub struct ReaderOptions {
 impl Default for ReaderOptions {
     fn default() -> ReaderOptions {
         ReaderOptions {
-            frame_bytes: 32 << 20,
+            frame_bytes: 24 << 20,
             node_bytes: 16 << 20,
             fetchers: 2,
             fetch_bytes: 4 << 20,
-            run_bytes: 4 << 20,
-            sealed_bytes: 8 << 20,
+            run_bytes: 8 << 20,
+            sealed_bytes: 16 << 20,
         }
     }
 }
@@ -84,6 +84,13 @@ impl ReaderOptions {
             sealed_bytes: 0,
             ..self
         }
+    }
+
+    /// The same for a store that is far away: what is kept sealed leaves less for the rest.
+    #[must_use]
+    pub fn for_bucket(self) -> ReaderOptions {
+        let frame_bytes = self.frame_bytes.saturating_sub(self.sealed_bytes / 2);
+        ReaderOptions { frame_bytes: frame_bytes.max(self.frame_bytes / 2), ..self }
     }
 }
 
@@ -268,6 +275,28 @@ impl Reader {
         // Once half of them are used up the next are asked for.
         let soon = start..end.min(start + FRAMES_BEHIND / 2);
         soon.clone().any(is_away).then_some(Behind { pack: place.pack, start, end })
+    }
+
+    /// What should be fetched next for who reads a file in order and has come to this chunk:
+    /// frames that one GET brings. Looks in memory alone.
+    pub fn next_run(&self, id: &ChunkId) -> Option<Behind> {
+        if self.options.run_bytes == 0 {
+            return None;
+        }
+        let place = *self.places.get(id)?.first()?;
+        let pack = self.packs.get(&place.pack)?;
+        let frame = pack.directory.frames_of(place.start, place.length).end.checked_sub(1)?;
+        let start = self.frames.next_run(&pack, frame)?;
+        Some(Behind { pack: place.pack, start, end: start })
+    }
+
+    /// Fetches them, and keeps them sealed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::warm`].
+    pub fn fetch_run(&self, run: &Behind) -> Result<()> {
+        self.frames.fetch_run(&*self.pack(run.pack)?, run.start)
     }
 
     /// Opens such frames.

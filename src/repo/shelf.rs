@@ -33,7 +33,7 @@ impl Shelf {
     ) -> Result<Shelf> {
         let options = match repo.store().local_path() {
             Some(_) => options.for_directory(),
-            None => options,
+            None => options.for_bucket(),
         };
         let reader = Arc::new(repo.reader(local, options)?);
         let seen = Mutex::new(repo.index().snapshots_version().ok());
@@ -53,6 +53,8 @@ impl Shelf {
     }
 }
 
+/// The kernel asks for so much at once when a program reads with large buffers. Bytes.
+const WHOLE_BYTES: usize = 256 << 10;
 /// The most chunks of one hint.
 const HINT_CHUNKS: usize = 256;
 
@@ -84,15 +86,17 @@ impl Library for Shelf {
     }
 
     fn read(&self, content: &FileContent, offset: u64, length: usize) -> Result<Bytes> {
-        let in_order = self.ahead.is_in_order(content, offset);
+        // Who asks for so much of a file's beginning means to read it all.
+        let from_start = offset == 0 && length >= WHOLE_BYTES;
+        let in_order = from_start || self.ahead.is_in_order(content, offset);
         let bytes = self.reader.read(content, offset, length, in_order)?;
-        self.ahead.note(content, offset, offset + bytes.len() as u64);
+        self.ahead.note(&self.reader, content, offset, offset + bytes.len() as u64);
         Ok(bytes)
     }
 
     fn read_in_memory(&self, content: &FileContent, offset: u64, length: usize) -> Option<Bytes> {
         let bytes = self.reader.read_in_memory(content, offset, length)?;
-        self.ahead.note(content, offset, offset + bytes.len() as u64);
+        self.ahead.note(&self.reader, content, offset, offset + bytes.len() as u64);
         Some(bytes)
     }
 

@@ -4,13 +4,14 @@
 //! ```text
 //! lanes (one a caller)      chunk → id → known? → frame of about 1 MiB
 //!   → compressors           one a core
-//!     → packer              seals frames, fills a pack of data and one of nodes
+//!     → packer              seals frames, fills packs of data and one of nodes
 //!       → uploaders         decode the pack again, put it
 //!         → publisher       a record every few packs or many chunks, the snapshot's last
 //! ```
 //!
-//! Each lane gathers its own frames, so the files that one caller reads one after
-//! the other lie beside each other. A chunk that is on its way is remembered until
+//! Each lane gathers its own frames, and two lanes do not fill the same pack as long as
+//! there are no more than [`DATA_PACKS`], so what one caller reads one after the other lies
+//! beside each other: who reads a long file later finds little else in its packs. A chunk that is on its way is remembered until
 //! its record is folded into the index, so nothing is stored twice in one run, and
 //! memory does not grow with it: the queues and packs in flight are the bound,
 //! some 100 MiB.
@@ -24,8 +25,9 @@
 
 mod lane;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -43,6 +45,9 @@ use crate::repo::packer::{BuiltPack, CHUNKS_MANY, PackBuilder, PackedFrame, veri
 use crate::repo::standing::{Baseline, Standing};
 use crate::repo::{Error, Repository, Result};
 pub use lane::Lane;
+
+/// Packs of data that are filled side by side.
+const DATA_PACKS: usize = 2;
 
 /// No record is made with more bytes of facts, unless one fact has more: half of
 /// what a record may have.
@@ -98,10 +103,15 @@ struct Shared {
     chunks_new: AtomicU64,
     bytes_new: AtomicU64,
     chunks_known: AtomicU64,
+    /// How many lanes for data there were.
+    data_lanes: AtomicUsize,
 }
 
+/// Where a frame is put: into a pack of its kind, of those that data is spread over.
+type Destination = (ChunkKind, usize);
+
 struct RawFrame {
-    kind: ChunkKind,
+    to: Destination,
     plain: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
 }
@@ -149,10 +159,11 @@ impl Writer {
             chunks_new: AtomicU64::new(0),
             bytes_new: AtomicU64::new(0),
             chunks_known: AtomicU64::new(0),
+            data_lanes: AtomicUsize::new(0),
         });
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let (frames, raw) = bounded::<RawFrame>(4);
-        let (packed, to_packer) = bounded::<(ChunkKind, PackedFrame)>(4);
+        let (packed, to_packer) = bounded::<(Destination, PackedFrame)>(4);
         let (built, to_upload) = bounded::<BuiltPack>(1);
         let (stored, to_publish) = bounded::<(PackFact, UnixTime)>(4);
         let mut stages = Vec::new();
@@ -184,11 +195,16 @@ impl Writer {
     /// A lane for chunks of one kind. Each thread that writes has its own.
     #[must_use]
     pub fn lane(&self, kind: ChunkKind) -> Lane {
+        let number = match kind {
+            ChunkKind::Data => self.shared.data_lanes.fetch_add(1, Ordering::Relaxed),
+            ChunkKind::Node => 0,
+        };
+        let to = (kind, number % DATA_PACKS);
         Lane {
             shared: Arc::clone(&self.shared),
             frames: self.frames.clone(),
-            kind,
-            open: RawFrame { kind, plain: Vec::new(), chunks: Vec::new() },
+            to,
+            open: RawFrame { to, plain: Vec::new(), chunks: Vec::new() },
         }
     }
 
@@ -288,7 +304,11 @@ impl Shared {
     }
 }
 
-fn compress(shared: &Shared, raw: &Receiver<RawFrame>, packed: &Sender<(ChunkKind, PackedFrame)>) {
+fn compress(
+    shared: &Shared,
+    raw: &Receiver<RawFrame>,
+    packed: &Sender<(Destination, PackedFrame)>,
+) {
     let mut compressor = Compressor::new(shared.options.level);
     for frame in raw {
         if shared.is_over() {
@@ -297,7 +317,7 @@ fn compress(shared: &Shared, raw: &Receiver<RawFrame>, packed: &Sender<(ChunkKin
         let (codec, bytes) = compressor.pack(&frame.plain);
         let plain_len = u32::try_from(frame.plain.len()).unwrap_or(u32::MAX);
         let packed_frame = PackedFrame { codec, packed: bytes, plain_len, chunks: frame.chunks };
-        if packed.send((frame.kind, packed_frame)).is_err() {
+        if packed.send((frame.to, packed_frame)).is_err() {
             break;
         }
     }
@@ -313,22 +333,22 @@ pub(super) fn pack_target(wanted: u64, most: Option<u64>) -> usize {
 
 fn pack(
     shared: &Shared,
-    frames: &Receiver<(ChunkKind, PackedFrame)>,
+    frames: &Receiver<(Destination, PackedFrame)>,
     built: &Sender<BuiltPack>,
 ) -> Result<()> {
     let target = pack_target(
         shared.repo.config().parameters.pack_bytes,
         shared.repo.store().object_bytes_max(),
     );
-    let mut builders: HashMap<ChunkKind, PackBuilder> = HashMap::new();
-    for (kind, frame) in frames {
+    let mut builders: BTreeMap<Destination, PackBuilder> = BTreeMap::new();
+    for (to, frame) in frames {
         if shared.is_over() {
             continue;
         }
-        let builder = match builders.entry(kind) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(PackBuilder::new(
-                kind,
+        let builder = match builders.entry(to) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(PackBuilder::new(
+                to.0,
                 shared.repo.config().repository,
                 shared.repo.keys().recipient.as_ref(),
                 target,
@@ -336,7 +356,7 @@ fn pack(
         };
         builder.add(frame);
         if builder.is_full(target)
-            && let Some(full) = builders.remove(&kind)
+            && let Some(full) = builders.remove(&to)
             && built.send(full.finish()).is_err()
         {
             return Err(Error::Worker("the uploaders".into()));
@@ -345,7 +365,8 @@ fn pack(
     if shared.is_over() {
         return Ok(());
     }
-    for builder in [ChunkKind::Data, ChunkKind::Node].iter().filter_map(|k| builders.remove(k)) {
+    // Data before nodes.
+    for builder in builders.into_values() {
         if built.send(builder.finish()).is_err() {
             return Err(Error::Worker("the uploaders".into()));
         }

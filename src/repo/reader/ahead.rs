@@ -22,6 +22,8 @@ use crate::repo::library::FileContent;
 const QUEUE: usize = 64;
 /// The most files whose reading is followed.
 const STREAMS: usize = 256;
+/// So far apart requests may be that belong to one reading in order. Bytes.
+const OVERTAKING: u64 = 4 << 20;
 /// The most chunks that are asked for at once.
 const WINDOW_MAX: usize = 8;
 
@@ -31,6 +33,10 @@ pub enum Hint {
     Chunks(Vec<ChunkId>),
     /// What lies behind small files that are being read one after the other.
     Behind(Behind),
+    /// The list of extents that holds that offset of a long file.
+    List(FileContent, u64),
+    /// What one GET brings for who reads a long file.
+    Run(Behind),
     /// Nodes, and whether the files in them will be read too.
     Nodes(Vec<ChunkId>, bool),
 }
@@ -46,8 +52,30 @@ pub struct Ahead {
 /// How far the reading of a file has come.
 struct Stream {
     next: u64,
+    /// Up to which offset chunks were asked for.
     asked: u64,
     window: usize,
+    /// The run that was asked for last.
+    run: Option<Behind>,
+    /// The end of the list behind which the next one was asked for.
+    listed: u64,
+}
+
+impl Stream {
+    fn at(next: u64) -> Stream {
+        Stream { next, asked: 0, window: 1, run: None, listed: 0 }
+    }
+}
+
+/// What a file's reading is known by; none if there is nothing to fetch ahead.
+fn name_of(content: &FileContent) -> Option<ChunkId> {
+    match content {
+        FileContent::Extents(extents, _) if extents.len() > 1 => {
+            extents.iter().find_map(|(_, chunk)| *chunk)
+        }
+        FileContent::Tree(root, _) => Some(*root),
+        _ => None,
+    }
 }
 
 impl Ahead {
@@ -66,6 +94,8 @@ impl Ahead {
                             let _ = match hint {
                                 Hint::Chunks(ids) => reader.warm(&ids),
                                 Hint::Behind(behind) => reader.open_behind(&behind),
+                                Hint::List(content, at) => reader.list(&content, at).map(|_| ()),
+                                Hint::Run(run) => reader.fetch_run(&run),
                                 Hint::Nodes(ids, contents) => reader.warm_nodes(&ids, contents),
                             };
                         }
@@ -94,51 +124,67 @@ impl Ahead {
 
     /// Whether a file is being read in order up to here.
     pub fn is_in_order(&self, content: &FileContent, offset: u64) -> bool {
-        let FileContent::Extents(extents, _) = content else { return false };
-        let name = extents.iter().find_map(|(_, chunk)| *chunk);
+        let Some(name) = name_of(content) else { return false };
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let stream = name.and_then(|name| streams.peek(&name));
-        stream.is_some_and(|stream| stream.next == offset && offset > 0)
+        let stream = streams.peek(&name);
+        // The kernel reads ahead by several requests at a time, which overtake each other.
+        stream.is_some_and(|stream| stream.window > 1 && offset.abs_diff(stream.next) <= OVERTAKING)
     }
 
     /// Notes that a file was read from `offset` to `end`, and asks for what comes
     /// next if the reading is in order.
-    pub fn note(&self, content: &FileContent, offset: u64, end: u64) {
-        // The lists of very long files are not looked at here: that could block.
-        let FileContent::Extents(extents, _) = content else {
-            return;
-        };
-        let Some(name) = extents.iter().find_map(|(_, chunk)| *chunk) else {
-            return;
-        };
-        if extents.len() < 2 {
-            return;
-        }
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let stream = streams.get_or_insert_mut(name, || Stream { next: 0, asked: 0, window: 1 });
+    pub fn note(&self, reader: &Reader, content: &FileContent, offset: u64, end: u64) {
+        let Some(name) = name_of(content) else { return };
         let here = offset.max(end.saturating_sub(1));
-        let last = extents.partition_point(|&(at, _)| at <= here);
-        let in_order =
-            offset <= stream.next && end >= stream.next || offset.abs_diff(stream.next) <= 1 << 20;
+        // Where the list is not in memory nobody waits for it here.
+        let list = reader.list_in_memory(content, here);
+        let mut hints = Vec::new();
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = streams.get_or_insert_mut(name, || Stream::at(0));
+        let in_order = offset <= stream.next && end >= stream.next
+            || offset.abs_diff(stream.next) <= OVERTAKING;
         if !in_order {
-            *stream = Stream { next: end, asked: 0, window: 1 };
+            *stream = Stream::at(end);
             return;
         }
         stream.next = stream.next.max(end);
-        let asked = usize::try_from(stream.asked).unwrap_or(usize::MAX).max(last);
+        let Some(list) = list else { return };
+        let mut extents = list.from(here);
+        let Some((_, _, current)) = extents.next() else { return };
+        if stream.window > 1
+            && let Some(run) = current.and_then(|chunk| reader.next_run(&chunk))
+            && stream.run.as_ref() != Some(&run)
+        {
+            stream.run = Some(run.clone());
+            hints.push(Hint::Run(run));
+        }
+        let mut following = extents.take(stream.window).peekable();
+        let mut left = 0;
+        while following.next_if(|(start, ..)| *start < stream.asked).is_some() {
+            left += 1;
+        }
         // Ask again when half of what was asked for is used up.
-        if asked > last + stream.window / 2 {
-            return;
+        if left <= stream.window / 2 {
+            let mut wanted = Vec::new();
+            let before = stream.asked;
+            for (_, stop, chunk) in following {
+                stream.asked = stop;
+                wanted.extend(chunk);
+            }
+            let list_ends = stream.asked.max(end) >= list.end && list.end < content.size();
+            if list_ends && stream.listed != list.end {
+                stream.listed = list.end;
+                hints.push(Hint::List(content.clone(), list.end));
+            }
+            if stream.asked > before {
+                stream.window = (stream.window * 2).min(WINDOW_MAX);
+            }
+            if !wanted.is_empty() {
+                hints.push(Hint::Chunks(wanted));
+            }
         }
-        let upto = (last + stream.window).min(extents.len());
-        if asked >= upto {
-            return;
-        }
-        let wanted = extents[asked..upto].iter().filter_map(|(_, chunk)| *chunk).collect();
-        stream.asked = upto as u64;
-        stream.window = (stream.window * 2).min(WINDOW_MAX);
         drop(streams);
-        self.hint(Hint::Chunks(wanted));
+        hints.into_iter().for_each(|hint| self.hint(hint));
     }
 
     /// How many hints were dropped because too many waited.

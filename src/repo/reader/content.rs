@@ -10,7 +10,7 @@ use crate::base::ChunkId;
 use crate::codec::hash::ChunkKind;
 use crate::format::extents::{Extent, ExtentChild};
 use crate::format::node::{DEPTH_MAX, Node};
-use crate::repo::library::{FileContent, Whence};
+use crate::repo::library::{FileContent, LoadedNode, Whence};
 use crate::repo::{Error, Result};
 
 /// Extents with the offset of each, in order.
@@ -19,7 +19,7 @@ pub(super) type Placed = Arc<[(u64, Option<ChunkId>)]>;
 /// A list of extents and which part of the file it covers.
 pub(super) struct List {
     start: u64,
-    end: u64,
+    pub(super) end: u64,
     extents: Placed,
 }
 
@@ -67,9 +67,8 @@ impl Reader {
         let absent = |id: &ChunkId| Error::ChunkMissing { chunk: *id };
         let chunk =
             |id: &ChunkId| self.chunk_in_memory(ChunkKind::Data, id).ok_or_else(|| absent(id));
-        let list = |content: &FileContent, at: u64| match content {
-            FileContent::Tree(id, _) => Err(absent(id)),
-            _ => self.list(content, at),
+        let list = |content: &FileContent, at: u64| {
+            self.list_in_memory(content, at).ok_or(Error::ChunkMissing { chunk: ChunkId([0; 32]) })
         };
         self.read_with(content, offset, length, &chunk, &list).ok()
     }
@@ -156,22 +155,43 @@ impl Reader {
 
     /// The list of extents that holds `offset`.
     pub(super) fn list(&self, content: &FileContent, offset: u64) -> Result<List> {
+        self.list_by(content, offset, &|id| self.node(id))
+    }
+
+    /// The same if it is in memory.
+    pub(super) fn list_in_memory(&self, content: &FileContent, offset: u64) -> Option<List> {
+        let absent = |id: &ChunkId| Error::ChunkMissing { chunk: *id };
+        self.list_by(content, offset, &|id| self.node_in_memory(id).ok_or_else(|| absent(id))).ok()
+    }
+
+    fn list_by(
+        &self,
+        content: &FileContent,
+        offset: u64,
+        node: &dyn Fn(&ChunkId) -> Result<Arc<LoadedNode>>,
+    ) -> Result<List> {
         match content {
             FileContent::Extents(extents, size) => {
                 Ok(List { start: 0, end: *size, extents: Arc::clone(extents) })
             }
-            FileContent::Tree(root, size) => self.descend(*root, offset, *size),
+            FileContent::Tree(root, size) => self.descend(*root, offset, *size, node),
             FileContent::Empty | FileContent::Inline(_) => {
                 Ok(List { start: 0, end: 0, extents: Arc::default() })
             }
         }
     }
 
-    fn descend(&self, root: ChunkId, offset: u64, size: u64) -> Result<List> {
+    fn descend(
+        &self,
+        root: ChunkId,
+        offset: u64,
+        size: u64,
+        node: &dyn Fn(&ChunkId) -> Result<Arc<LoadedNode>>,
+    ) -> Result<List> {
         let mut id = root;
         let (mut start, mut end) = (0, size);
         for _ in 0..DEPTH_MAX {
-            let loaded = self.node(&id)?;
+            let loaded = node(&id)?;
             let contradiction = |why| Error::Tree { chunk: id, why };
             match &loaded.node {
                 Node::Extents(list) => {

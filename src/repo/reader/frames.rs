@@ -68,6 +68,37 @@ impl PackInfo {
         open_frame(self.id, self.kind, self.sealer.as_ref(), at, frame, sealed)
     }
 
+    /// The run that a frame belongs to: a pack is divided into runs of about equal length,
+    /// each one GET of about so many bytes. Wherever reading begins, the pack then costs as
+    /// many GETs as it has runs.
+    fn run_of(&self, frame: usize, run_bytes: u64) -> Range<usize> {
+        let all = &self.directory.frames;
+        let whole = self.range(0..all.len());
+        let length = (whole.end - whole.start).max(1);
+        let runs = length.div_ceil((run_bytes + run_bytes / 4).max(1));
+        let run = |at: usize| (all[at].offset - whole.start) * runs / length;
+        let (own, mut start, mut end) = (run(frame), frame, frame + 1);
+        while start > 0 && run(start - 1) == own {
+            start -= 1;
+        }
+        while end < all.len() && run(end) == own {
+            end += 1;
+        }
+        start..end
+    }
+
+    /// The sealed bytes of a frame, out of some of the pack's that begin at `base`.
+    fn part(&self, number: usize, bytes: &Bytes, base: u64) -> Result<Bytes> {
+        let frame = &self.directory.frames[number];
+        let from = usize::try_from(frame.offset - base).unwrap_or(usize::MAX);
+        let behind = from.saturating_add(frame.sealed_len as usize);
+        if behind > bytes.len() {
+            let short = FormatError::malformed("pack", "it ends too soon");
+            return Err(Error::object(names::pack(self.id))(short));
+        }
+        Ok(bytes.slice(from..behind))
+    }
+
     fn range(&self, frames: Range<usize>) -> Range<u64> {
         let all = &self.directory.frames;
         match (all.get(frames.start), frames.end.checked_sub(1).and_then(|last| all.get(last))) {
@@ -127,6 +158,14 @@ impl Frames {
         }
     }
 
+    /// Whether a frame needs no fetch, since it is in memory or on disk.
+    fn is_here(&self, pack: &PackInfo, frame: usize) -> bool {
+        let at = key(pack, frame);
+        self.memory.has(&at)
+            || self.sealed.has(&at)
+            || self.disk.as_ref().is_some_and(|disk| disk.has(&pack.claim, at.1))
+    }
+
     /// Whether a frame is in memory, or on its way there.
     pub(super) fn is_in_memory(&self, pack: &PackInfo, frame: usize) -> bool {
         let at = key(pack, frame);
@@ -157,8 +196,8 @@ impl Frames {
                 // failed, this caller tries itself.
                 Err(flight) => flight.wait(),
                 Ok(_landing) => {
-                    let (end, _behind) = self.extend(pack, frame..frame + 1, in_order);
-                    let mut loaded = self.fetch(pack, frame..frame + 1, end)?;
+                    let (whole, _others) = self.extend(pack, frame..frame + 1, in_order);
+                    let mut loaded = self.fetch(pack, frame..frame + 1, whole)?;
                     let wrong = FormatError::malformed("pack", "no such frame");
                     let plain = loaded.pop();
                     return plain.ok_or_else(|| Error::object(names::pack(pack.id))(wrong));
@@ -195,51 +234,106 @@ impl Frames {
                 end += 1;
             }
             if end > start {
-                let (upto, _behind) = self.extend(pack, start..end, in_order);
-                self.fetch(pack, start..end, upto)?;
+                let (whole, _others) = self.extend(pack, start..end, in_order);
+                self.fetch(pack, start..end, whole)?;
             }
             start = end.max(start + 1);
         }
         Ok(())
     }
 
-    /// How far a fetch of these frames should go on, since what lies behind them will be
-    /// wanted: up to which frame, excluded. Takes off for the frames behind.
+    /// What should be fetched together with these frames, since what lies around them will be
+    /// wanted. Takes off for the other frames.
     fn extend(
         &self,
         pack: &PackInfo,
         frames: Range<usize>,
         in_order: bool,
-    ) -> (usize, Vec<Landing<'_>>) {
-        let (mut end, mut behind) = (frames.end, Vec::new());
+    ) -> (Range<usize>, Vec<Landing<'_>>) {
         // Nodes lie in the order in which a tree is gone through.
-        if !in_order && pack.kind != ChunkKind::Node {
-            return (end, behind);
+        if self.run_bytes == 0 || !in_order && pack.kind != ChunkKind::Node {
+            return (frames, Vec::new());
         }
-        while end < pack.directory.frames.len() {
-            let range = pack.range(frames.start..end + 1);
-            let at = key(pack, end);
-            let is_here = || {
-                self.memory.get(&at).is_some()
-                    || self.sealed.get(&at).is_some()
-                    || self.disk.as_ref().is_some_and(|disk| disk.has(&pack.claim, at.1))
-            };
-            if range.end - range.start > self.run_bytes || is_here() {
-                break;
+        let run = pack.run_of(frames.start, self.run_bytes);
+        let (mut whole, mut others) = (frames.clone(), Vec::new());
+        for number in run.filter(|number| !frames.contains(number)) {
+            let at = key(pack, number);
+            if self.is_here(pack, number) {
+                continue;
             }
-            let Ok(landing) = self.take_off(at) else { break };
-            behind.push(landing);
-            end += 1;
+            if let Ok(landing) = self.take_off(at) {
+                others.push(landing);
+                whole = whole.start.min(number)..whole.end.max(number + 1);
+            }
         }
-        (end, behind)
+        (whole, others)
+    }
+
+    /// The first frame after this one that is neither here nor on its way, if who reads in
+    /// order comes to it soon: fewer bytes than one fetch brings lie between.
+    pub(super) fn next_run(&self, pack: &PackInfo, frame: usize) -> Option<usize> {
+        let after = frame + 1;
+        for next in after..pack.directory.frames.len() {
+            let range = pack.range(after..next + 1);
+            if range.end - range.start > self.run_bytes {
+                return None;
+            }
+            let at = key(pack, next);
+            if !self.is_in_memory(pack, next) && !self.sealed.has(&at) {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// Fetches the run of the first frame from this one on that is not here, and keeps it
+    /// sealed; nothing if all are that one fetch brings.
+    pub(super) fn fetch_run(&self, pack: &PackInfo, from: usize) -> Result<()> {
+        let near = |frame: &usize| {
+            let range = pack.range(from..frame + 1);
+            range.end - range.start <= self.run_bytes
+        };
+        let mut frames = (from..pack.directory.frames.len()).take_while(near);
+        let Some(frame) = frames.find(|frame| !self.is_here(pack, *frame)) else { return Ok(()) };
+        let Ok(_landing) = self.take_off(key(pack, frame)) else { return Ok(()) };
+        let (whole, _others) = self.extend(pack, frame..frame + 1, true);
+        let (bytes, base) = self.get(pack, whole.clone())?;
+        for number in whole {
+            self.keep_sealed(pack, number, pack.part(number, &bytes, base)?);
+        }
+        Ok(())
+    }
+
+    /// One GET of neighbouring frames. Returns the bytes and where they begin in the pack.
+    fn get(&self, pack: &PackInfo, frames: Range<usize>) -> Result<(Bytes, u64)> {
+        let range = pack.range(frames);
+        let base = range.start;
+        let bytes = self.store.get_range(&names::pack(pack.id), range)?;
+        self.fetches.fetch_add(1, Ordering::Relaxed);
+        self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok((bytes, base))
+    }
+
+    /// Keeps a frame that was fetched with others.
+    fn keep_sealed(&self, pack: &PackInfo, number: usize, sealed: Bytes) {
+        self.keep(pack, number, &sealed);
+        let length = sealed.len();
+        self.sealed.put(key(pack, number), sealed, length);
+    }
+
+    /// Keeps a frame on disk.
+    fn keep(&self, pack: &PackInfo, number: usize, sealed: &[u8]) {
+        if let Some(disk) = &self.disk {
+            disk.put(&pack.claim, key(pack, number).1, sealed);
+        }
     }
 
     /// Drops a frame whose content is not what a chunk's id says, from memory and disk, so
     /// that whoever tries again has it from the store.
     pub(super) fn drop_frame(&self, pack: &PackInfo, frame: usize) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
-        self.memory.remove(&key(pack, frame));
-        self.sealed.remove(&key(pack, frame));
+        self.memory.take(&key(pack, frame));
+        self.sealed.take(&key(pack, frame));
         if let Some(disk) = &self.disk {
             disk.remove(&pack.claim, key(pack, frame).1);
         }
@@ -257,14 +351,15 @@ impl Frames {
         ]
     }
 
-    /// Fetches a run of frames that this caller has taken off for. A GET that brings the
-    /// last of them brings those behind up to `upto` as well, which are kept sealed.
+    /// Fetches frames that this caller has taken off for. The first GET brings all of
+    /// `whole`, in which they lie; what is not wanted of it is kept sealed.
     fn fetch(
         &self,
         pack: &PackInfo,
         frames: Range<usize>,
-        upto: usize,
+        whole: Range<usize>,
     ) -> Result<Vec<Arc<PlainFrame>>> {
+        let mut whole = Some(whole);
         let mut sealed: Vec<Option<(Bytes, &AtomicU64)>> = Vec::new();
         for number in frames.clone() {
             let frame = &pack.directory.frames[number];
@@ -272,7 +367,7 @@ impl Frames {
                 let disk = self.disk.as_ref()?;
                 disk.get(&pack.claim, key(pack, number).1, frame.sealed_len as usize)
             };
-            let here = self.sealed.get(&key(pack, number)).map(|bytes| (bytes, &self.memory_hits));
+            let here = self.sealed.take(&key(pack, number)).map(|bytes| (bytes, &self.memory_hits));
             sealed.push(here.or_else(|| Some((on_disk()?, &self.disk_hits))));
         }
         let mut plains = Vec::new();
@@ -291,32 +386,20 @@ impl Frames {
                 sealed[place] = None;
             }
             let missing = sealed[place..].iter().take_while(|bytes| bytes.is_none()).count();
-            let wanted = at + missing;
-            let end = if wanted == frames.end { upto } else { wanted };
-            let range = pack.range(at..end);
-            let base = range.start;
-            let bytes = self.store.get_range(&names::pack(pack.id), range)?;
-            self.fetches.fetch_add(1, Ordering::Relaxed);
-            self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            for number in at..end {
-                let frame = &pack.directory.frames[number];
-                let from = usize::try_from(frame.offset - base).unwrap_or(usize::MAX);
-                let behind = from.saturating_add(frame.sealed_len as usize);
-                if behind > bytes.len() {
-                    let short = FormatError::malformed("pack", "it ends too soon");
-                    return Err(Error::object(names::pack(pack.id))(short));
-                }
-                let own = bytes.slice(from..behind);
-                if number < wanted {
+            let wanted = at..at + missing;
+            let all = whole.take().unwrap_or_else(|| wanted.clone());
+            let all = all.start.min(at)..all.end.max(wanted.end);
+            let (bytes, base) = self.get(pack, all.clone())?;
+            for number in all {
+                let own = pack.part(number, &bytes, base)?;
+                if wanted.contains(&number) {
+                    self.keep(pack, number, &own);
                     plains.push(self.open(pack, number, &own)?);
                 } else {
-                    self.sealed.put(key(pack, number), own.clone(), own.len());
-                }
-                if let Some(disk) = &self.disk {
-                    disk.put(&pack.claim, key(pack, number).1, &own);
+                    self.keep_sealed(pack, number, own);
                 }
             }
-            at = wanted;
+            at = wanted.end;
         }
         Ok(plains)
     }

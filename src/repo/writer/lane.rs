@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
 
-use super::{RawFrame, Shared, lock};
+use super::{Destination, RawFrame, Shared, lock};
 use crate::base::ChunkId;
-use crate::codec::hash::{ChunkKind, sha256};
+use crate::codec::hash::sha256;
 use crate::format::node::{Node, Statement};
 use crate::repo::trees::NodeSink;
 use crate::repo::{Error, Result};
@@ -24,7 +24,7 @@ const ALONE_BYTES: usize = 192 << 10;
 pub struct Lane {
     pub(super) shared: Arc<Shared>,
     pub(super) frames: Option<Sender<RawFrame>>,
-    pub(super) kind: ChunkKind,
+    pub(super) to: Destination,
     pub(super) open: RawFrame,
 }
 
@@ -36,7 +36,7 @@ impl Lane {
     /// [`Error::Interrupted`] if a stage failed; [`Writer::finish`](super::Writer::finish) returns why.
     pub fn add(&mut self, plain: &[u8], sha: &[u8; 32]) -> Result<ChunkId> {
         self.shared.check()?;
-        let id = self.shared.repo.keys().ids.chunk_id(self.kind, sha);
+        let id = self.shared.repo.keys().ids.chunk_id(self.to.0, sha);
         if !self.claim(id)? {
             self.shared.chunks_known.fetch_add(1, Ordering::Relaxed);
             return Ok(id);
@@ -78,8 +78,7 @@ impl Lane {
         }
         let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
         if plain.len() >= ALONE_BYTES {
-            let frame =
-                RawFrame { kind: self.kind, plain: plain.to_vec(), chunks: vec![(id, length)] };
+            let frame = RawFrame { to: self.to, plain: plain.to_vec(), chunks: vec![(id, length)] };
             return self.send(frame);
         }
         if self.open.plain.len() + plain.len() > FRAME_BYTES {
@@ -99,7 +98,7 @@ impl Lane {
         if self.open.chunks.is_empty() {
             return Ok(());
         }
-        let next = RawFrame { kind: self.kind, plain: Vec::new(), chunks: Vec::new() };
+        let next = RawFrame { to: self.to, plain: Vec::new(), chunks: Vec::new() };
         let full = std::mem::replace(&mut self.open, next);
         self.send(full)
     }
