@@ -5,6 +5,7 @@
 //! writes to the repository, and a mount takes no lock.
 
 mod ahead;
+mod copies;
 mod counters;
 mod errno;
 mod fuse;
@@ -14,6 +15,7 @@ mod push;
 mod session;
 mod vfs;
 
+pub use copies::PassthroughOptions;
 pub use session::{MountError, MountOptions, serve, unmount};
 
 #[cfg(test)]

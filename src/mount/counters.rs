@@ -38,6 +38,10 @@ counters! {
     pushed,
     /// Their bytes.
     pushed_bytes,
+    /// Large files of which a plain copy became whole.
+    copied,
+    /// Times that one was opened and passed through to its copy.
+    passed,
     /// Questions that the event loop could not answer from memory.
     deferred,
     /// Questions that were answered with EIO since time was up.

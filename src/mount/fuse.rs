@@ -6,7 +6,8 @@
 //!
 //! What is asked of the kernel, and why:
 //!
-//! - no OPEN, OPENDIR, FLUSH, RELEASE and ACCESS: answered ENOSYS once, after which
+//! - with passthrough, OPEN and RELEASE for every file: see [`Copies`];
+//! - else no OPEN, OPENDIR, FLUSH, RELEASE and ACCESS: answered ENOSYS once, after which
 //!   the kernel does not ask again. That halves the requests of a copy. The kernel
 //!   then keeps pages and listings, which is right for what never changes, and for
 //!   the rest there is the next point;
@@ -41,6 +42,8 @@ use fuser::{
     WriteFlags,
 };
 
+use crate::format::node::FileKind;
+use crate::mount::copies::{COPY_MIN, Copies};
 use crate::mount::counters::Counters;
 use crate::mount::pool::{Pool, Refusal, Refuse, guarded};
 use crate::mount::vfs::{Looked, Vfs};
@@ -58,6 +61,13 @@ const READ_AHEAD_MAX: u32 = 16 << 20;
 /// What `lseek` asks for, as Linux numbers it.
 const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
+/// Handles: of a file that is too small for a copy, of one whose readers' bytes go into a copy,
+/// and of one that is passed through to its copy.
+const SMALL: FileHandle = FileHandle(0);
+const WATCHED: FileHandle = FileHandle(1);
+const THROUGH: FileHandle = FileHandle(2);
+/// Copies may lie on a file system that lies on another, as in containers.
+const BACKING_DEPTH: u32 = 2;
 /// A generation that never changes: numbers are not used twice.
 const GENERATION: Generation = Generation(0);
 
@@ -69,6 +79,8 @@ pub(super) struct Fuse {
     enforce: bool,
     xattrs: bool,
     seats: Seats,
+    /// Plain copies, if large files are passed through.
+    copies: Option<Arc<Copies>>,
     no_open: bool,
     no_opendir: bool,
     /// Nothing is ever sent: the other end sees that this is gone.
@@ -83,9 +95,20 @@ impl Fuse {
         enforce: bool,
         xattrs: bool,
         seats: Seats,
+        copies: Option<Arc<Copies>>,
         alive: Sender<Infallible>,
     ) -> Fuse {
-        Fuse { vfs, pool, enforce, xattrs, seats, no_open: false, no_opendir: false, _alive: alive }
+        Fuse {
+            vfs,
+            pool,
+            enforce,
+            xattrs,
+            seats,
+            copies,
+            no_open: false,
+            no_opendir: false,
+            _alive: alive,
+        }
     }
 
     /// Answers from memory, or lets the pool answer.
@@ -138,8 +161,11 @@ impl Filesystem for Fuse {
             | InitFlags::FUSE_DO_READDIRPLUS
             | InitFlags::FUSE_AUTO_INVAL_DATA
             | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_NO_OPEN_SUPPORT
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+        wanted |= match &self.copies {
+            None => InitFlags::FUSE_NO_OPEN_SUPPORT,
+            Some(_) => InitFlags::FUSE_PASSTHROUGH,
+        };
         if self.enforce {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
@@ -147,6 +173,12 @@ impl Filesystem for Fuse {
         let _ = config.add_capabilities(granted);
         if granted != wanted {
             tracing::info!(missing = ?(wanted - granted), "the kernel cannot do everything asked of it");
+        }
+        if self.copies.is_some() {
+            match granted.contains(InitFlags::FUSE_PASSTHROUGH) {
+                true => drop(config.set_max_stack_depth(BACKING_DEPTH)),
+                false => self.copies = None,
+            }
         }
         self.no_open = granted.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
         self.no_opendir = granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
@@ -197,12 +229,50 @@ impl Filesystem for Fuse {
         );
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        if self.no_open {
-            reply.error(Errno::ENOSYS);
-        } else {
-            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let keep = FopenFlags::FOPEN_KEEP_CACHE;
+        let Some(copies) = self.copies.clone() else {
+            return match self.no_open {
+                true => reply.error(Errno::ENOSYS),
+                false => reply.opened(SMALL, keep),
+            };
+        };
+        self.answer(
+            "open",
+            ino,
+            reply,
+            move |vfs, reach| vfs.getattr(ino.0, reach),
+            move |reply, entry| {
+                let size = entry.attr.size;
+                if entry.attr.kind != FileKind::File || size < COPY_MIN {
+                    return reply.opened(SMALL, keep);
+                }
+                match copies.open(ino.0, size, |file| reply.open_backing(file)) {
+                    Some(backing) => {
+                        reply.opened_passthrough(THROUGH, FopenFlags::empty(), &backing);
+                    }
+                    None => reply.opened(WATCHED, keep),
+                }
+            },
+        );
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        if let Some(copies) = &self.copies
+            && handle != SMALL
+        {
+            copies.close(ino.0, handle == THROUGH);
         }
+        reply.ok();
     }
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -218,13 +288,14 @@ impl Filesystem for Fuse {
         &self,
         _: &Request,
         ino: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         size: u32,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let copies = self.copies.clone().filter(|_| handle == WATCHED);
         self.count(|c| &c.reads, 1);
         self.count(|c| &c.read_bytes, u64::from(size));
         self.answer(
@@ -232,7 +303,12 @@ impl Filesystem for Fuse {
             ino,
             reply,
             move |vfs, reach| vfs.read(ino.0, offset, size, reach),
-            |reply, bytes| reply.data(&bytes),
+            move |reply, bytes| {
+                if let Some(copies) = copies {
+                    copies.offer(ino.0, offset, &bytes);
+                }
+                reply.data(&bytes);
+            },
         );
     }
 

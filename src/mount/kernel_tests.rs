@@ -9,6 +9,7 @@
 
 mod clients;
 mod life;
+mod passthrough;
 mod push;
 
 use std::io::Write;
@@ -106,7 +107,7 @@ fn can_mount() -> bool {
 }
 
 /// Waits until something is so, where no event tells.
-fn eventually(what: &str, so: impl Fn() -> bool) {
+fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !so() {
         assert!(Instant::now() < end, "never so: {what}");

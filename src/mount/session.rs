@@ -29,6 +29,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use fuser::{Config, INodeNo, MountOption, Session, SessionACL};
 
 use crate::base::{Clock, Kind, Stop};
+use crate::mount::copies::{Copies, PassthroughOptions};
 use crate::mount::counters::Counters;
 use crate::mount::fuse::{Fuse, Seats};
 use crate::mount::mountinfo::{self, Mounted};
@@ -71,6 +72,8 @@ pub struct MountOptions {
     pub workers: usize,
     /// How many event loops there are.
     pub threads: usize,
+    /// Whether the kernel reads large files by itself, from plain copies.
+    pub passthrough: Option<PassthroughOptions>,
     /// Directories that the mount may not lie in or over: the store's.
     pub forbidden: Vec<PathBuf>,
 }
@@ -87,6 +90,7 @@ impl Default for MountOptions {
             deadline: Duration::from_secs(120),
             workers: 16,
             threads: 2,
+            passthrough: None,
             forbidden: Vec::new(),
         }
     }
@@ -194,8 +198,11 @@ pub fn serve(
     let pool = Pool::new(options.workers, options.deadline).map_err(point_error)?;
     let (alive, end) = bounded(0);
     let seats = Seats::for_loops(options.threads);
+    let copies =
+        options.passthrough.clone().map(|options| Copies::start(Arc::clone(&vfs), options));
+    let copies = copies.transpose().map_err(point_error)?.map(Arc::new);
     let (acls, xattrs) = (options.allow_other, !options.no_xattrs);
-    let fuse = Fuse::new(Arc::clone(&vfs), pool, acls, xattrs, seats, alive);
+    let fuse = Fuse::new(Arc::clone(&vfs), pool, acls, xattrs, seats, copies, alive);
     let session = Session::new(fuse, &path, &config(options)).map_err(point_error)?;
     let session_error = |source| MountError::Session { path: path.clone(), source };
     let session = ManuallyDrop::new(session.spawn().map_err(session_error)?);

@@ -49,6 +49,10 @@ pub struct MountArgs {
     /// How much memory to use for data and directories
     #[arg(long, value_name = "SIZE", default_value = "40M", value_parser = size())]
     pub memory: u64,
+    /// Keep plain copies of large files that were read, which the kernel then reads by itself:
+    /// without a name, unencrypted, in the cache directory, until the mount ends. For root only
+    #[arg(long)]
+    pub passthrough: bool,
     /// Where the mount in the background writes its log [default: in the cache directory]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,

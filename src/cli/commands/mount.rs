@@ -13,7 +13,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::open::{Need, credential, library, open_with, reach_store};
 use crate::cli::show::Done;
-use crate::mount::{self, MountOptions};
+use crate::mount::{self, MountOptions, PassthroughOptions};
 use crate::ops::open::{Freshness, Reached};
 use crate::repo::keys::Credential;
 use crate::repo::reader::ReaderOptions;
@@ -26,6 +26,7 @@ pub fn mount(context: &Context, args: &MountArgs) -> Result<Done, Failure> {
     if context.global.in_background {
         return background::serve(context, args);
     }
+    check_passthrough(args)?;
     let reached = reach_store(context, NEED, false)?;
     check_mountpoint(&args.mountpoint)?;
     let credential = credential(context, &reached, NEED)?;
@@ -40,6 +41,15 @@ pub fn mount(context: &Context, args: &MountArgs) -> Result<Done, Failure> {
         ));
     })?;
     Ok(Done::new(format!("{place} is unmounted")))
+}
+
+/// The kernel lets only root name a file for it to read.
+fn check_passthrough(args: &MountArgs) -> Result<(), Failure> {
+    if args.passthrough && !rustix::process::geteuid().is_root() {
+        let failure = Failure::usage("only root can say --passthrough");
+        return Err(failure.hint("leave it out: the same is shown without it"));
+    }
+    Ok(())
 }
 
 /// Looks whether the mount point can be one, before anybody is asked for a passphrase.
@@ -74,6 +84,11 @@ fn serve(
         ..ReaderOptions::default()
     };
     let library = library(context, &opened, options)?;
+    let local = context.local()?;
+    let passthrough = args.passthrough.then(|| PassthroughOptions {
+        dir: local.cache_dir.join("plain"),
+        bytes_max: local.cache_bytes,
+    });
     let options = MountOptions {
         allow_other: args.allow_other,
         owner_root: args.owner_root,
@@ -81,6 +96,7 @@ fn serve(
         zone,
         clock: Clock::system(),
         refresh_interval: args.refresh_interval,
+        passthrough,
         forbidden: opened.repo.store().local_path().map(Path::to_owned).into_iter().collect(),
         ..MountOptions::default()
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fuser::{
     Errno, INodeNo, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry,
-    ReplyLseek, ReplyXattr,
+    ReplyLseek, ReplyOpen, ReplyXattr,
 };
 
 use crate::mount::counters::Counters;
@@ -34,7 +34,16 @@ macro_rules! fail {
     };
 }
 
-fail!(ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyLseek, ReplyXattr);
+fail!(
+    ReplyAttr,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEntry,
+    ReplyLseek,
+    ReplyOpen,
+    ReplyXattr
+);
 
 /// A reply whose refusal is counted.
 pub(super) struct Counted<R> {

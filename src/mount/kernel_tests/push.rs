@@ -26,7 +26,7 @@ fn mounted(root: &Sample) -> (TempDir, Mounted) {
     (source, Mounted::new(&library))
 }
 
-fn counter(mounted: &Mounted, name: &str) -> u64 {
+pub(super) fn counter(mounted: &Mounted, name: &str) -> u64 {
     let text = std::fs::read_to_string(mounted.path(".asof/counters.json")).unwrap();
     let counters: serde_json::Value = serde_json::from_str(&text).unwrap();
     counters["mount"][name].as_u64().unwrap()
