@@ -6,6 +6,7 @@ pub mod ids;
 pub mod kind;
 pub mod pause;
 pub mod progress;
+pub mod ranges;
 pub mod source_name;
 pub mod stop;
 pub mod time;
@@ -16,6 +17,7 @@ pub use ids::{ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotI
 pub use kind::{Kind, error_chain};
 pub use pause::pause;
 pub use progress::Progress;
+pub use ranges::Ranges;
 pub use source_name::{NotASourceName, check_source_name, default_source_name};
 pub use stop::Stop;
 pub use time::UnixTime;

@@ -9,9 +9,13 @@
 //! before until its snapshot is published; [`Index::adopt_scan`] then makes it the
 //! one to compare with, all at once. A scan that never comes so far has changed
 //! nothing: rows of it would speak of chunks that no record published.
+//!
+//! Of directories that are as they were nothing is written: their rows have numbers, and
+//! those that a scan has met again stay. The numbers of one scan follow each other, and the
+//! next goes the same way, so a set of them is a few runs.
 
 use super::{Index, Result, bad_column, optional};
-use crate::base::SnapshotId;
+use crate::base::{Ranges, SnapshotId};
 
 /// The scan of a source that was published last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +82,9 @@ impl Index {
         })
     }
 
-    /// A part of a directory, as the scan numbered `generation` saw it.
+    /// The first so many parts of a directory from `part` on, as the scan numbered
+    /// `generation` saw it, each with the number of its row. None if another scan was
+    /// adopted since.
     ///
     /// # Errors
     ///
@@ -89,65 +95,84 @@ impl Index {
         generation: i64,
         path: &[u8],
         part: u32,
-    ) -> Result<Option<Vec<u8>>> {
+        count: u32,
+    ) -> Result<Vec<(u64, Vec<u8>)>> {
         self.read(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT body FROM scan_dir
-                 WHERE source = ?1 AND path = ?2 AND part = ?3 AND generation = ?4",
+                "SELECT number, body FROM scan_dir
+                 WHERE source = ?1 AND path = ?2 AND part >= ?3 AND part < ?4 AND generation = 0
+                     AND EXISTS (SELECT 1 FROM scan_source WHERE source = ?1 AND generation = ?5)
+                 ORDER BY part",
             )?;
-            optional(statement.query_row((source, path, part, generation), |row| row.get(0)))
+            let end = part.saturating_add(count);
+            let rows = statement.query_map((source, path, part, end, generation), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+            rows.collect()
         })
     }
 
-    /// Keeps what a scan that is not adopted yet saw: directories that are not as
-    /// they were, and the paths of those that are.
+    /// Keeps what a scan that is not adopted yet saw of directories that are not as they were.
     ///
     /// # Errors
     ///
     /// [`super::Error`] if the index cannot be written.
-    pub fn keep_scan(
-        &self,
-        source: &str,
-        generation: i64,
-        dirs: &[ScannedDir],
-        unchanged: &[Vec<u8>],
-    ) -> Result<()> {
+    pub fn keep_scan(&self, source: &str, generation: i64, dirs: &[ScannedDir]) -> Result<()> {
         self.write(|db| {
-            let mut insert =
-                db.prepare_cached("INSERT OR REPLACE INTO scan_dir VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut insert = db.prepare_cached(
+                "INSERT OR REPLACE INTO scan_dir (source, path, part, generation, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
             for dir in dirs {
                 insert.execute((source, &dir.path, dir.part, generation, &dir.body))?;
-            }
-            let mut seen =
-                db.prepare_cached("INSERT OR IGNORE INTO scan_seen VALUES (?1, ?2, ?3)")?;
-            for path in unchanged {
-                seen.execute((source, generation, path))?;
             }
             Ok(())
         })
     }
 
     /// Makes a scan the one that the next backup compares with. `before` is the
-    /// generation that it was itself compared with.
+    /// generation that it was itself compared with, and `met` the rows of that which it met
+    /// again. If another scan was adopted meanwhile, its rows are not those, and none stays.
     ///
     /// # Errors
     ///
     /// [`super::Error`] if the index cannot be written.
-    pub fn adopt_scan(&self, source: &str, scan: &ScanSource, before: Option<i64>) -> Result<()> {
+    pub fn adopt_scan(
+        &self,
+        source: &str,
+        scan: &ScanSource,
+        before: Option<i64>,
+        met: &Ranges,
+    ) -> Result<()> {
         self.write(|db| {
-            db.execute(
-                "UPDATE OR REPLACE scan_dir SET generation = ?2
-                 WHERE source = ?1 AND generation = ?3
-                   AND path IN
-                       (SELECT path FROM scan_seen WHERE source = ?1 AND generation = ?2)",
-                (source, scan.generation, before),
+            let current: Option<i64> = optional(db.query_row(
+                "SELECT generation FROM scan_source WHERE source = ?1",
+                [source],
+                |row| row.get(0),
+            ))?;
+            let same = current.is_some() && current == before;
+            let mut rows = db.prepare_cached(
+                "SELECT number FROM scan_dir WHERE source = ?1 AND generation = 0",
             )?;
+            let mut gone: Vec<u64> = Vec::new();
+            let mut numbers = rows.query([source])?;
+            while let Some(row) = numbers.next()? {
+                let number = row.get(0)?;
+                if !same || !met.has(number, number + 1) {
+                    gone.push(number);
+                }
+            }
+            let mut delete = db.prepare_cached("DELETE FROM scan_dir WHERE number = ?1")?;
+            for number in gone {
+                delete.execute([number])?;
+            }
             db.execute(
-                "DELETE FROM scan_dir WHERE source = ?1 AND generation < ?2",
+                "UPDATE OR REPLACE scan_dir SET generation = 0
+                 WHERE source = ?1 AND generation = ?2",
                 (source, scan.generation),
             )?;
             db.execute(
-                "DELETE FROM scan_seen WHERE source = ?1 AND generation <= ?2",
+                "DELETE FROM scan_dir WHERE source = ?1 AND generation > 0 AND generation < ?2",
                 (source, scan.generation),
             )?;
             db.execute(

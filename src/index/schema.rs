@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -90,15 +90,13 @@ CREATE TABLE scan_source (
     source TEXT PRIMARY KEY, snapshot BLOB NOT NULL, evidence INTEGER NOT NULL,
     generation INTEGER NOT NULL, roots BLOB NOT NULL
 ) WITHOUT ROWID;
+-- Rows of the scan that was adopted last have generation 0, those of one that is running
+-- its own.
 CREATE TABLE scan_dir (
-    source TEXT NOT NULL, path BLOB NOT NULL, part INTEGER NOT NULL,
-    generation INTEGER NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (source, path, part, generation)
-) WITHOUT ROWID;
-CREATE TABLE scan_seen (
-    source TEXT NOT NULL, generation INTEGER NOT NULL, path BLOB NOT NULL,
-    PRIMARY KEY (source, generation, path)
-) WITHOUT ROWID;
+    number INTEGER PRIMARY KEY, source TEXT NOT NULL, path BLOB NOT NULL,
+    part INTEGER NOT NULL, generation INTEGER NOT NULL, body BLOB NOT NULL,
+    UNIQUE (source, path, part, generation)
+);
 
 -- Numbers of the mount's directories, which inode numbers are made of.
 CREATE TABLE view (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);

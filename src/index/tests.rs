@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::{ChunkId, PackId, RecordId, SnapshotId, WriterId};
+use crate::base::{ChunkId, PackId, Ranges, RecordId, SnapshotId, WriterId};
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 32]);
 
@@ -139,18 +139,49 @@ fn a_scan_replaces_the_one_before_when_it_is_adopted_and_not_sooner() {
         roots: vec![],
     };
     let there = |generation, path: &str| {
-        index.scanned_dir("s", generation, path.as_bytes(), 0).unwrap().map(|body| body[0])
+        let rows = index.scanned_dir("s", generation, path.as_bytes(), 0, 2).unwrap();
+        rows.into_iter().map(|(_, body)| body[0]).next()
     };
+    // As a scan remembers the rows that it has met again.
+    let met = |generation, paths: &[&str]| {
+        let mut met = Ranges::default();
+        for path in paths {
+            for (row, _) in index.scanned_dir("s", generation, path.as_bytes(), 0, 2).unwrap() {
+                met.add(row, row + 1);
+            }
+        }
+        met
+    };
+    let nothing = Ranges::default();
     let one = index.begin_scan().unwrap();
-    index.keep_scan("s", one, &[scanned("a", 1), scanned("b", 1), scanned("c", 1)], &[]).unwrap();
-    index.adopt_scan("s", &scan(one), None).unwrap();
+    index.keep_scan("s", one, &[scanned("a", 1), scanned("b", 1), scanned("c", 1)]).unwrap();
+    assert_eq!(there(one, "a"), None);
+    index.adopt_scan("s", &scan(one), None, &nothing).unwrap();
     let two = index.begin_scan().unwrap();
     assert!(two > one);
-    index.keep_scan("s", two, &[scanned("b", 2)], &[b"a".to_vec()]).unwrap();
+    let met_by_two = met(one, &["a"]);
+    index.keep_scan("s", two, &[scanned("b", 2)]).unwrap();
     assert_eq!(["a", "b", "c"].map(|path| there(one, path)), [Some(1), Some(1), Some(1)]);
-    index.adopt_scan("s", &scan(two), Some(one)).unwrap();
+    index.adopt_scan("s", &scan(two), Some(one), &met_by_two).unwrap();
     assert_eq!(["a", "b", "c"].map(|path| there(two, path)), [Some(1), Some(2), None]);
+    assert_eq!(["a", "b", "c"].map(|path| there(one, path)), [None; 3], "it is the last no more");
     assert_eq!(index.scan_source("s").unwrap(), Some(scan(two)));
+
+    // Of two scans side by side the second cannot tell whether what it met still holds.
+    let (three, four) = (index.begin_scan().unwrap(), index.begin_scan().unwrap());
+    let (met_by_three, met_by_four) = (met(two, &["a"]), met(two, &["a", "b"]));
+    index.keep_scan("s", three, &[scanned("b", 3)]).unwrap();
+    index.keep_scan("s", four, &[scanned("d", 4)]).unwrap();
+    index.adopt_scan("s", &scan(three), Some(two), &met_by_three).unwrap();
+    assert_eq!(["a", "b", "d"].map(|path| there(three, path)), [Some(1), Some(3), None]);
+    index.adopt_scan("s", &scan(four), Some(two), &met_by_four).unwrap();
+    assert_eq!(["a", "b", "d"].map(|path| there(four, path)), [None, None, Some(4)]);
+
+    // One that was compared with nothing leaves nothing of before.
+    let five = index.begin_scan().unwrap();
+    index.keep_scan("s", five, &[scanned("a", 5)]).unwrap();
+    index.adopt_scan("s", &scan(five), None, &nothing).unwrap();
+    assert_eq!(["a", "b", "d"].map(|path| there(five, path)), [Some(5), None, None]);
 }
 
 /// Whoever claims a pack falsely, before or after the true claim: the true frames are

@@ -16,7 +16,6 @@
 //! dropped. What is missing when the last reader has gone the thread reads itself, if half of
 //! the file was asked for.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,6 +30,7 @@ use fuser::BackingId;
 use lru::LruCache;
 use rustix::fs::{Mode, OFlags, open};
 
+use crate::base::Ranges;
 use crate::mount::counters::Counters;
 use crate::mount::pool::guarded;
 use crate::mount::vfs::Vfs;
@@ -124,7 +124,7 @@ impl Copies {
         }
         let copy = of.get_mut(&ino)?;
         if copy.ordinary == 0
-            && copy.written.is_whole(copy.size)
+            && copy.written.has(0, copy.size)
             && let Some(file) = &copy.file
         {
             if copy.backing.is_none() {
@@ -151,7 +151,7 @@ impl Copies {
         }
         if copy.file.is_none() {
             of.pop(&ino);
-        } else if !copy.written.is_whole(copy.size) {
+        } else if !copy.written.has(0, copy.size) {
             // If the queue is full another reader will bring it about.
             let _ = self.works.try_send(Work::Fill(ino));
         }
@@ -210,7 +210,7 @@ fn write(vfs: &Vfs, of: &Mutex<LruCache<u64, Copy>>, ino: u64, offset: u64, byte
     match written {
         Ok(()) => {
             copy.written.add(offset, end);
-            if copy.written.is_whole(copy.size) {
+            if copy.written.has(0, copy.size) {
                 Counters::add(&vfs.counters().copied, 1);
             }
         }
@@ -245,70 +245,7 @@ fn nameless(dir: &Path) -> io::Result<File> {
     Ok(open(dir, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
-/// Parts of a file, by start and end, none of which touch.
-#[derive(Debug, Default)]
-struct Ranges(BTreeMap<u64, u64>);
-
-impl Ranges {
-    fn add(&mut self, mut start: u64, mut end: u64) {
-        if start >= end {
-            return;
-        }
-        while let Some((&from, &to)) = self.0.range(..=end).next_back() {
-            if to < start {
-                break;
-            }
-            self.0.remove(&from);
-            (start, end) = (start.min(from), end.max(to));
-        }
-        self.0.insert(start, end);
-    }
-
-    fn has(&self, start: u64, end: u64) -> bool {
-        self.0.range(..=start).next_back().is_some_and(|(_, to)| end <= *to)
-    }
-
-    fn is_whole(&self, size: u64) -> bool {
-        self.has(0, size)
-    }
-
-    /// The first part that is missing.
-    fn gap(&self, size: u64) -> Option<(u64, u64)> {
-        let start = self.0.get(&0).copied().unwrap_or(0);
-        let end = self.0.range(start..).map(|(from, _)| *from).next().unwrap_or(size);
-        (start < size).then_some((start, end.min(size)))
-    }
-}
-
 /// What is locked is a map: whole after any panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// Against a set of single places.
-        #[test]
-        fn ranges_are_what_was_added(parts in prop::collection::vec((0..40u64, 0..12u64), 0..20)) {
-            let (mut ranges, mut model) = (Ranges::default(), [false; 60]);
-            for (start, length) in parts {
-                ranges.add(start, start + length);
-                model[start as usize..(start + length) as usize].fill(true);
-            }
-            let size = 52;
-            let first = (0..size).find(|n| !model[*n as usize]);
-            let gap = first.map(|start| {
-                (start, (start..size).find(|n| model[*n as usize]).unwrap_or(size))
-            });
-            prop_assert_eq!(ranges.gap(size), gap);
-            prop_assert_eq!(ranges.is_whole(size), first.is_none());
-            for at in 0..size {
-                prop_assert_eq!(ranges.has(at, at + 1), model[at as usize]);
-            }
-        }
-    }
 }

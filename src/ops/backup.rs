@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::base::{Progress, SnapshotId, Stop, UnixTime};
+use crate::base::{Progress, Ranges, SnapshotId, Stop, UnixTime};
 use crate::codec::hash::ChunkKind;
 use crate::codec::random;
 use crate::format::fact::{Counts, Fact, Links, Snapshot};
@@ -95,6 +95,8 @@ pub(crate) struct Tree {
     pub(crate) links: Links,
     pub(crate) link_refs: Vec<crate::base::ChunkId>,
     pub(crate) counts: Counts,
+    /// Rows of the last scan that hold for this one too.
+    pub(crate) met: Ranges,
 }
 
 /// Backs up directories and files.
@@ -158,11 +160,12 @@ fn backup_once(
         },
         &writer,
     );
-    let tree = match stored {
+    let mut tree = match stored {
         Ok(tree) => tree,
         // The writer knows better why its lanes were closed.
         Err(error) => return Err(first_cause(writer, error)),
     };
+    let met = std::mem::take(&mut tree.met);
     let taken = repo.clock().now();
     let outcome =
         publish(repo, writer, tree, options, &before, (started, taken), &root_paths, progress)?;
@@ -175,7 +178,7 @@ fn backup_once(
         };
         let index = repo.index();
         index
-            .adopt_scan(&options.source, &scan, before.scan.as_ref().map(|s| s.generation))
+            .adopt_scan(&options.source, &scan, before.usable_generation(options), &met)
             .map_err(repo::Error::from)?;
     }
     Ok(outcome.report)
@@ -300,7 +303,7 @@ pub(crate) fn publish(
         report.written = written;
         return Ok(outcome(report, None, None));
     }
-    let Tree { root, links, link_refs, mut counts } = tree;
+    let Tree { root, links, link_refs, mut counts, met: _ } = tree;
     counts.bytes_new = writer.bytes_new();
     let Draft { mut entry, mut refs, owner } = root;
     let first_link = u32::try_from(refs.len()).unwrap_or(u32::MAX);

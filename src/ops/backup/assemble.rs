@@ -9,7 +9,7 @@ use crossbeam_channel::Receiver;
 use super::read::Slot;
 use super::scan::{DirHead, LeafPart, Scan};
 use super::{Tree, advance};
-use crate::base::ChunkId;
+use crate::base::{ChunkId, Ranges};
 use crate::format::extents::Content;
 use crate::format::fact::Counts;
 use crate::format::node::{FileKind, LinkGroup, LinkId, MARK_CHANGED_WHILE_READ};
@@ -43,12 +43,16 @@ pub(super) enum Event {
     },
     /// Something that could not be read.
     Missing,
-    /// The directory ends. Lost: a name that was there is not there any more.
-    Leave { lost: bool },
+    /// The directory ends. Lost: a name that was there is not there any more. The rows are
+    /// those of the index that hold what the last scan saw of it.
+    Leave { lost: bool, rows: Vec<u64> },
 }
 
 /// Rows of the index are written when so many bytes are gathered.
 const ROWS_BYTES: usize = 1 << 20;
+
+/// Runs of rows of the last scan that are remembered: some 20 MB.
+const MET_MAX: usize = 500_000;
 
 struct OpenDir {
     builder: DirBuilder,
@@ -89,7 +93,8 @@ pub(super) struct Assembler<'a> {
     counts: Counts,
     rows: Vec<ScannedDir>,
     rows_bytes: usize,
-    unchanged: Vec<Vec<u8>>,
+    /// Rows of the last scan that hold for this one too.
+    met: Ranges,
 }
 
 impl<'a> Assembler<'a> {
@@ -104,7 +109,7 @@ impl<'a> Assembler<'a> {
             counts: Counts::default(),
             rows: Vec::new(),
             rows_bytes: 0,
-            unchanged: Vec::new(),
+            met: Ranges::default(),
         }
     }
 
@@ -127,7 +132,7 @@ impl<'a> Assembler<'a> {
         let mut link_refs = Vec::new();
         let links = store_links(groups, &mut link_refs, &mut self.lane)?;
         self.lane.flush()?;
-        Ok(Tree { root, links, link_refs, counts: self.counts })
+        Ok(Tree { root, links, link_refs, counts: self.counts, met: self.met })
     }
 
     fn follow(&mut self, event: Event) -> Result<()> {
@@ -192,7 +197,7 @@ impl<'a> Assembler<'a> {
                 }
                 Ok(())
             }
-            Event::Leave { lost } => self.leave(lost),
+            Event::Leave { lost, rows } => self.leave(lost, &rows),
         }
     }
 
@@ -231,12 +236,13 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn leave(&mut self, lost: bool) -> Result<()> {
+    fn leave(&mut self, lost: bool, rows: &[u64]) -> Result<()> {
         let Some(mut dir) = self.dirs.pop() else { return Ok(()) };
         if let (true, false, Some(before)) = (dir.unchanged, lost, dir.before) {
-            self.unchanged.push(dir.path);
-            self.rows_bytes += 64;
-            self.write_rows_if_many()?;
+            // What is not remembered is read again the next time.
+            if self.met.parts() < MET_MAX {
+                rows.iter().for_each(|row| self.met.add(*row, row + 1));
+            }
             return self.add_to_parent(before.entry_of(dir.draft), dir.inode, dir.same);
         }
         let mut sink = Sink { lane: &mut self.lane, leaves: &mut dir.leaves };
@@ -268,13 +274,12 @@ impl<'a> Assembler<'a> {
 
     fn write_rows(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.rows);
-        let unchanged = std::mem::take(&mut self.unchanged);
         self.rows_bytes = 0;
-        if self.scan.options.writer.dry_run || (rows.is_empty() && unchanged.is_empty()) {
+        if self.scan.options.writer.dry_run || rows.is_empty() {
             return Ok(());
         }
         let (index, scan) = (self.scan.repo.index(), self.scan);
-        let kept = index.keep_scan(&scan.options.source, scan.generation, &rows, &unchanged);
+        let kept = index.keep_scan(&scan.options.source, scan.generation, &rows);
         Ok(kept.map_err(repo::Error::from)?)
     }
 }

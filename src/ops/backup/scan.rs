@@ -107,8 +107,25 @@ struct OldDir {
     leaf: Leaf,
     inodes: Vec<u64>,
     at: usize,
+    /// The rows of the index that it was read from.
+    rows: Vec<u64>,
     /// Whether a name that was there is there no longer.
     lost: bool,
+}
+
+impl OldDir {
+    /// Goes into the next leaf, given by its row; false if that is none.
+    fn enter(&mut self, (number, body): (u64, Vec<u8>)) -> bool {
+        let Ok(part) = minicbor::decode::<LeafPart>(&body) else { return false };
+        let Ok((refs, Node::Leaf(leaf))) = Node::decode(&part.node) else { return false };
+        if leaf.entries.len() != part.inodes.len() {
+            return false;
+        }
+        (self.refs, self.leaf, self.inodes, self.at) = (refs, leaf, part.inodes, 0);
+        self.part += 1;
+        self.rows.push(number);
+        true
+    }
 }
 
 /// What is kept of a directory in the index, before its leaves.
@@ -156,7 +173,8 @@ struct Old {
 impl Walker<'_> {
     /// The head of a directory and its first leaf, if the last scan had it.
     fn old_dir(&self, path: &[u8]) -> Result<Option<(DirHead, OldDir)>> {
-        let Some(body) = self.part(path, 0)? else { return Ok(None) };
+        let mut parts = self.parts(path, 0, 2)?.into_iter();
+        let Some((number, body)) = parts.next() else { return Ok(None) };
         let Ok(head) = minicbor::decode::<DirHead>(&body) else { return Ok(None) };
         let mut dir = OldDir {
             path: path.to_vec(),
@@ -166,18 +184,17 @@ impl Walker<'_> {
             leaf: Leaf::default(),
             inodes: Vec::new(),
             at: 0,
+            rows: vec![number],
             lost: false,
         };
-        if !self.next_leaf(&mut dir)? {
-            return Ok(None);
-        }
-        Ok(Some((head, dir)))
+        let entered = head.parts > 0 && parts.next().is_some_and(|first| dir.enter(first));
+        Ok(entered.then_some((head, dir)))
     }
 
-    fn part(&self, path: &[u8], part: u32) -> Result<Option<Vec<u8>>> {
-        let Some(base) = self.scan.base else { return Ok(None) };
+    fn parts(&self, path: &[u8], part: u32, count: u32) -> Result<Vec<(u64, Vec<u8>)>> {
+        let Some(base) = self.scan.base else { return Ok(Vec::new()) };
         let index = self.scan.repo.index();
-        let found = index.scanned_dir(&self.scan.options.source, base, path, part);
+        let found = index.scanned_dir(&self.scan.options.source, base, path, part, count);
         Ok(found.map_err(repo::Error::from)?)
     }
 
@@ -186,15 +203,8 @@ impl Walker<'_> {
         if dir.part >= dir.parts {
             return Ok(false);
         }
-        dir.part += 1;
-        let Some(body) = self.part(&dir.path, dir.part)? else { return Ok(false) };
-        let Ok(part) = minicbor::decode::<LeafPart>(&body) else { return Ok(false) };
-        let Ok((refs, Node::Leaf(leaf))) = Node::decode(&part.node) else { return Ok(false) };
-        if leaf.entries.len() != part.inodes.len() {
-            return Ok(false);
-        }
-        (dir.refs, dir.leaf, dir.inodes, dir.at) = (refs, leaf, part.inodes, 0);
-        Ok(true)
+        let next = self.parts(&dir.path, dir.part + 1, 1)?.pop();
+        Ok(next.is_some_and(|row| dir.enter(row)))
     }
 
     /// What the last scan saw under that name in the directory that the walk is in.
@@ -426,11 +436,14 @@ impl Visitor for Walker<'_> {
     }
 
     fn leave(&mut self) -> Result<()> {
-        let lost = match self.dirs.pop() {
-            Some(Some(dir)) => dir.lost || dir.at < dir.leaf.entries.len() || dir.part < dir.parts,
-            _ => true,
+        let (lost, rows) = match self.dirs.pop() {
+            Some(Some(dir)) => {
+                let rest = dir.at < dir.leaf.entries.len() || dir.part < dir.parts;
+                (dir.lost || rest, dir.rows)
+            }
+            _ => (true, Vec::new()),
         };
-        self.send(Event::Leave { lost })
+        self.send(Event::Leave { lost, rows })
     }
 
     fn problem(&mut self, path: &[u8], trouble: Trouble) -> Result<()> {
