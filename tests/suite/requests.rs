@@ -29,7 +29,7 @@ fn long(mib: u32) -> Long {
     let bytes = noise(1, mib << 15);
     fs::write(dir.path().join("long"), &bytes).unwrap();
     repo.backup("s", dir.path());
-    let local = LocalOptions { cache_bytes: 0, ..repo.local() };
+    let local = LocalOptions { cache_bytes: 1 << 30, ..repo.local() };
     let shelf = Shelf::open(&repo.open(), &local, ReaderOptions::default()).unwrap();
     let selector = Selector::parse("s:/long".as_ref()).unwrap();
     let selected = select(&shelf, &selector, &Zone::utc(), Clock::system().now()).unwrap();
@@ -50,7 +50,8 @@ impl Long {
     }
 }
 
-/// Some eight MiB of what is stored come by one GET: a pack has two of them.
+/// Some eight MiB of what is stored come by one GET: a pack has two of them. What came with
+/// others and found no room in memory is on disk.
 #[test]
 fn a_file_that_is_read_in_order_costs_few_gets() {
     let long = long(96);
