@@ -14,15 +14,16 @@
 //!
 //! One thread writes. It is handed the bytes that were read, and what comes too fast is
 //! dropped. What is missing when the last reader has gone the thread reads itself, if half of
-//! the file was asked for.
+//! the file was asked for; who opens the file meanwhile waits for that a little.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -42,6 +43,8 @@ pub(super) const COPY_MIN: u64 = 4 << 20;
 const COPIES_MAX: usize = 256;
 /// Pieces that wait to be written, of at most 1 MiB each.
 const PIECES_MAX: usize = 16;
+/// How long an OPEN waits for a copy that is nearly whole.
+const FILL_TIME: Duration = Duration::from_secs(5);
 /// What is read at a time of what is missing. Bytes.
 const FILL_BYTES: u32 = 1 << 20;
 
@@ -58,8 +61,15 @@ pub struct PassthroughOptions {
 pub(super) struct Copies {
     options: PassthroughOptions,
     counters: Arc<Counters>,
-    of: Arc<Mutex<LruCache<u64, Copy>>>,
+    of: Arc<All>,
     works: Sender<Work>,
+}
+
+/// The copies by the numbers of their files.
+struct All {
+    files: Mutex<LruCache<u64, Copy>>,
+    /// One was filled, or could not be.
+    filled: Condvar,
 }
 
 enum Work {
@@ -77,6 +87,8 @@ struct Copy {
     written: Ranges,
     /// How many bytes were asked for.
     asked: u64,
+    /// What is missing is being read.
+    filling: bool,
     /// Open handles for which the kernel asks here.
     ordinary: u32,
     /// Open handles for which it does not.
@@ -93,7 +105,8 @@ impl Copies {
     pub(super) fn start(vfs: Arc<Vfs>, options: PassthroughOptions) -> io::Result<Copies> {
         std::fs::create_dir_all(&options.dir)?;
         drop(nameless(&options.dir)?);
-        let of = Arc::new(Mutex::new(LruCache::unbounded()));
+        let files = Mutex::new(LruCache::unbounded());
+        let of = Arc::new(All { files, filled: Condvar::new() });
         let (works, queue) = bounded(PIECES_MAX);
         let (own, counters) = (Arc::clone(&of), Arc::clone(vfs.counters()));
         thread::Builder::new()
@@ -110,7 +123,7 @@ impl Copies {
         size: u64,
         register: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
     ) -> Option<Arc<BackingId>> {
-        let mut of = lock(&self.of);
+        let mut of = lock(&self.of.files);
         if !of.contains(&ino) {
             let file = self.make_room(&mut of, size).then(|| nameless(&self.options.dir));
             // Without a copy everything is as it is without the option.
@@ -119,8 +132,8 @@ impl Copies {
             });
             let file = file.map(Arc::new);
             let written = Ranges::default();
-            let (asked, ordinary, through, backing) = (0, 0, 0, None);
-            of.put(ino, Copy { size, file, written, asked, ordinary, through, backing });
+            let (asked, filling, ordinary, through, backing) = (0, false, 0, 0, None);
+            of.put(ino, Copy { size, file, written, asked, filling, ordinary, through, backing });
         }
         let copy = of.get_mut(&ino)?;
         if copy.ordinary == 0
@@ -142,7 +155,7 @@ impl Copies {
 
     /// A handle was closed that [`open`](Copies::open) had given.
     pub(super) fn close(&self, ino: u64, was_through: bool) {
-        let mut of = lock(&self.of);
+        let mut of = lock(&self.of.files);
         let Some(copy) = of.get_mut(&ino) else { return };
         let count = if was_through { &mut copy.through } else { &mut copy.ordinary };
         *count = count.saturating_sub(1);
@@ -153,13 +166,26 @@ impl Copies {
             of.pop(&ino);
         } else if !copy.written.has(0, copy.size) {
             // If the queue is full another reader will bring it about.
-            let _ = self.works.try_send(Work::Fill(ino));
+            copy.filling |= self.works.try_send(Work::Fill(ino)).is_ok();
         }
+    }
+
+    /// Whether what a file's copy lacks is being read.
+    pub(super) fn is_filling(&self, ino: u64) -> bool {
+        lock(&self.of.files).peek(&ino).is_some_and(|copy| copy.filling)
+    }
+
+    /// Waits until it is no longer, but not for long.
+    pub(super) fn await_filled(&self, ino: u64) {
+        let files = lock(&self.of.files);
+        let filling =
+            |files: &mut LruCache<u64, Copy>| files.peek(&ino).is_some_and(|copy| copy.filling);
+        drop(self.of.filled.wait_timeout_while(files, FILL_TIME, filling));
     }
 
     /// Bytes were read through an ordinary handle.
     pub(super) fn offer(&self, ino: u64, offset: u64, bytes: &Bytes) {
-        if let Some(copy) = lock(&self.of).peek_mut(&ino) {
+        if let Some(copy) = lock(&self.of.files).peek_mut(&ino) {
             copy.asked += bytes.len() as u64;
         }
         let _ = self.works.try_send(Work::Piece(ino, offset, bytes.clone()));
@@ -187,25 +213,28 @@ impl Copies {
     }
 }
 
-fn write_all(vfs: &Vfs, of: &Mutex<LruCache<u64, Copy>>, queue: &Receiver<Work>) {
+fn write_all(vfs: &Vfs, of: &All, queue: &Receiver<Work>) {
     for work in queue {
         let _ = guarded(|| match work {
             Work::Piece(ino, offset, bytes) => write(vfs, of, ino, offset, &bytes),
-            Work::Fill(ino) => fill(vfs, of, ino),
+            Work::Fill(ino) => {
+                let _ends = Filling { of, ino };
+                fill(vfs, of, ino);
+            }
         });
     }
 }
 
 /// Writes a piece of a file to its copy. A copy that cannot be written is given up.
-fn write(vfs: &Vfs, of: &Mutex<LruCache<u64, Copy>>, ino: u64, offset: u64, bytes: &[u8]) {
+fn write(vfs: &Vfs, of: &All, ino: u64, offset: u64, bytes: &[u8]) {
     let end = offset + bytes.len() as u64;
-    let file = match lock(of).peek(&ino) {
+    let file = match lock(&of.files).peek(&ino) {
         Some(copy) if !copy.written.has(offset, end) => copy.file.clone(),
         _ => None,
     };
     let Some(file) = file else { return };
     let written = file.write_all_at(bytes, offset);
-    let mut of = lock(of);
+    let mut of = lock(&of.files);
     let Some(copy) = of.peek_mut(&ino) else { return };
     match written {
         Ok(()) => {
@@ -221,10 +250,25 @@ fn write(vfs: &Vfs, of: &Mutex<LruCache<u64, Copy>>, ino: u64, offset: u64, byte
     }
 }
 
+/// Tells those who wait that a copy is not filled any longer, however that ended.
+struct Filling<'a> {
+    of: &'a All,
+    ino: u64,
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        if let Some(copy) = lock(&self.of.files).peek_mut(&self.ino) {
+            copy.filling = false;
+        }
+        self.of.filled.notify_all();
+    }
+}
+
 /// Reads what a copy lacks, if somebody has asked for the better part of the file.
-fn fill(vfs: &Vfs, of: &Mutex<LruCache<u64, Copy>>, ino: u64) {
+fn fill(vfs: &Vfs, of: &All, ino: u64) {
     loop {
-        let gap = match lock(of).peek(&ino) {
+        let gap = match lock(&of.files).peek(&ino) {
             Some(copy) if copy.asked >= copy.size / 2 => copy.written.gap(copy.size),
             _ => None,
         };
@@ -233,7 +277,7 @@ fn fill(vfs: &Vfs, of: &Mutex<LruCache<u64, Copy>>, ino: u64) {
         // Whoever reads it meets the same error, and hears of it.
         let Ok(bytes) = vfs.read(ino, start, length, Reach::Store) else { return };
         write(vfs, of, ino, start, &bytes);
-        if lock(of).peek(&ino).is_none_or(|copy| copy.file.is_none()) {
+        if lock(&of.files).peek(&ino).is_none_or(|copy| copy.file.is_none()) {
             return;
         }
     }

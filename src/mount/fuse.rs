@@ -237,11 +237,19 @@ impl Filesystem for Fuse {
                 false => reply.opened(SMALL, keep),
             };
         };
+        let own = Arc::clone(&copies);
         self.answer(
             "open",
             ino,
             reply,
-            move |vfs, reach| vfs.getattr(ino.0, reach),
+            move |vfs, reach| {
+                match reach {
+                    Reach::Memory if own.is_filling(ino.0) => return Err(Error::WouldBlock),
+                    Reach::Memory => {}
+                    Reach::Store => own.await_filled(ino.0),
+                }
+                vfs.getattr(ino.0, reach)
+            },
             move |reply, entry| {
                 let size = entry.attr.size;
                 if entry.attr.kind != FileKind::File || size < COPY_MIN {

@@ -145,6 +145,10 @@ pub trait Library: Send + Sync {
     /// what is fetched is bounded, and hints may be ignored.
     fn prefetch(&self, contents: &[FileContent]);
 
+    /// These files in the order in which they are stored, as far as that is known: by their
+    /// places in the list, each once.
+    fn stored_order(&self, contents: &[FileContent]) -> Vec<usize>;
+
     /// A hint that these nodes will be read soon, and perhaps the files in them. Returns at
     /// once.
     fn prefetch_nodes(&self, ids: &[ChunkId], with_contents: bool);

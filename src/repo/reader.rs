@@ -264,6 +264,21 @@ impl Reader {
         failed
     }
 
+    /// The places of chunks in a list, in the order in which the chunks are stored. What is
+    /// none, or of which nothing is known, comes first.
+    pub fn stored_order(&self, chunks: &[Option<ChunkId>]) -> Vec<usize> {
+        let known: Vec<ChunkId> = chunks.iter().flatten().copied().collect();
+        // Any order is right.
+        let _ = self.find_places(&known);
+        let place = |n: &usize| {
+            let place = *self.places.get(chunks[*n].as_ref()?)?.first()?;
+            Some((place.pack, place.start))
+        };
+        let mut order: Vec<usize> = (0..chunks.len()).collect();
+        order.sort_by_cached_key(place);
+        order
+    }
+
     /// The frames that follow a chunk in its pack, if they should be opened now for who goes
     /// through many small files: the next ones are not here. Looks in memory alone.
     pub fn behind(&self, id: &ChunkId) -> Option<Behind> {

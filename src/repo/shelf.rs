@@ -122,6 +122,15 @@ impl Library for Shelf {
         }
     }
 
+    fn stored_order(&self, contents: &[FileContent]) -> Vec<usize> {
+        let first = |content: &FileContent| match content {
+            FileContent::Extents(extents, _) => extents.iter().find_map(|(_, chunk)| *chunk),
+            FileContent::Tree(..) | FileContent::Empty | FileContent::Inline(_) => None,
+        };
+        let chunks: Vec<Option<ChunkId>> = contents.iter().map(first).collect();
+        self.reader.stored_order(&chunks)
+    }
+
     fn prefetch_nodes(&self, ids: &[ChunkId], with_contents: bool) {
         let ids = ids.iter().take(HINT_CHUNKS).copied().collect();
         self.ahead.hint(Hint::Nodes(ids, with_contents));

@@ -510,6 +510,10 @@ impl Library for TestLibrary {
         self.prefetched.lock().unwrap().extend(contents.iter().map(FileContent::size));
     }
 
+    fn stored_order(&self, contents: &[FileContent]) -> Vec<usize> {
+        (0..contents.len()).collect()
+    }
+
     fn prefetch_nodes(&self, _: &[ChunkId], _: bool) {}
 
     fn prefetch_behind(&self, _: &FileContent) {}

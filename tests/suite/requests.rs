@@ -4,17 +4,19 @@ use std::fs;
 use std::sync::Arc;
 
 use asof::base::Clock;
+use asof::codec::chunker::Sizes;
+use asof::format::config::Parameters;
 use asof::ops::select::select;
 use asof::repo::reader::ReaderOptions;
 use asof::repo::{FileContent, Library, LocalOptions, Shelf};
 use asof::store::MemoryStore;
 use asof::view::{Selector, Zone};
 
-use crate::fixture::{TestRepo, create, noise};
+use crate::fixture::{TestRepo, create_with, noise};
 
 const MIB: u64 = 1 << 20;
 
-/// A repository with a file of so many MiB that do not compress.
+/// A repository with files that do not compress, of which one is read.
 struct Long {
     /// Has the index.
     _repo: TestRepo,
@@ -23,18 +25,25 @@ struct Long {
     content: FileContent,
 }
 
-fn long(mib: u32) -> Long {
-    let repo = create(Arc::new(MemoryStore::new()), true);
+/// So many files of so many MiB.
+fn long(files: u32, mib: u32, parameters: &Parameters) -> Long {
+    let repo = create_with(Arc::new(MemoryStore::new()), true, parameters);
     let dir = tempfile::tempdir().unwrap();
-    let bytes = noise(1, mib << 15);
-    fs::write(dir.path().join("long"), &bytes).unwrap();
+    let bytes: Vec<Vec<u8>> = (0..files).map(|n| noise(n, mib << 15)).collect();
+    for (n, bytes) in bytes.iter().enumerate() {
+        fs::write(dir.path().join(format!("long{n}")), bytes).unwrap();
+    }
     repo.backup("s", dir.path());
     let local = LocalOptions { cache_bytes: 1 << 30, ..repo.local() };
     let shelf = Shelf::open(&repo.open(), &local, ReaderOptions::default()).unwrap();
-    let selector = Selector::parse("s:/long".as_ref()).unwrap();
-    let selected = select(&shelf, &selector, &Zone::utc(), Clock::system().now()).unwrap();
-    let content = FileContent::of(selected.entry(), selected.refs());
-    Long { _repo: repo, bytes, shelf, content }
+    let content = content_of(&shelf, "s:/long0");
+    Long { _repo: repo, bytes: bytes.into_iter().next().unwrap(), shelf, content }
+}
+
+fn content_of(library: &dyn Library, selector: &str) -> FileContent {
+    let selector = Selector::parse(selector.as_ref()).unwrap();
+    let selected = select(library, &selector, &Zone::utc(), Clock::system().now()).unwrap();
+    FileContent::of(selected.entry(), selected.refs())
 }
 
 impl Long {
@@ -54,7 +63,7 @@ impl Long {
 /// others and found no room in memory is on disk.
 #[test]
 fn a_file_that_is_read_in_order_costs_few_gets() {
-    let long = long(96);
+    let long = long(1, 96, &Parameters::default());
     for at in 0..96 {
         long.read(at * MIB, MIB);
     }
@@ -67,10 +76,53 @@ fn a_file_that_is_read_in_order_costs_few_gets() {
 /// Whoever jumps about gets the chunk that is wanted, and not what lies behind it.
 #[test]
 fn reading_here_and_there_fetches_no_more_than_it_needs() {
-    let long = long(48);
+    let long = long(1, 48, &Parameters::default());
     for at in (0..48).rev().step_by(4) {
         long.read(at * MIB, 4096);
     }
     let fetched = long.counter("fetched_bytes");
     assert!(fetched < 12 * 4 * MIB, "{fetched}");
+}
+
+/// A file of which the list of chunks is a tree is fetched ahead like any other.
+#[test]
+fn a_file_of_many_chunks_costs_as_few() {
+    let chunks = Sizes { min: 4096, average: 8192, max: 32768 };
+    let long = long(1, 32, &Parameters { chunks, ..Parameters::default() });
+    assert!(matches!(long.content, FileContent::Tree(..)));
+    for at in 0..64 {
+        long.read(at * MIB / 2, MIB / 2);
+    }
+    let fetches = long.counter("fetches");
+    assert!(fetches <= 32 / 4, "{fetches}");
+}
+
+/// Files that are read side by side when they are backed up do not lie among each other:
+/// who reads one later fetches little of the other.
+#[test]
+fn two_long_files_lie_apart() {
+    let long = long(2, 64, &Parameters::default());
+    for at in 0..64 {
+        long.read(at * MIB, MIB);
+    }
+    let fetched = long.counter("fetched_bytes");
+    assert!(fetched < (64 + 24) * MIB, "{fetched}");
+}
+
+/// A restore goes through files pack by pack, and not by their names.
+#[test]
+fn files_have_an_order_in_which_they_are_stored() {
+    let repo = create_with(Arc::new(MemoryStore::new()), true, &Parameters::default());
+    let dir = tempfile::tempdir().unwrap();
+    for (n, name) in ["c", "a", "b"].into_iter().enumerate() {
+        fs::write(dir.path().join(name), noise(n as u32, 100)).unwrap();
+        repo.backup("s", dir.path());
+    }
+    fs::write(dir.path().join("tiny"), "x").unwrap();
+    repo.backup("s", dir.path());
+    let library = repo.library();
+    let contents =
+        ["a", "b", "c", "tiny"].map(|n| content_of(library.as_ref(), &format!("s:/{n}")));
+    assert_eq!(library.stored_order(&contents), [3, 2, 0, 1]);
+    assert!(library.stored_order(&[]).is_empty());
 }

@@ -52,3 +52,37 @@ impl Seats {
         let _ = sched_setaffinity(None, &own);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A core each, and never two for one loop; none where that would be luck.
+    #[test]
+    fn there_is_a_core_for_each_loop_or_none_for_any() {
+        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        for loops in 1..=CORES_MAX + 2 {
+            let seats = Seats::for_loops(loops);
+            let expected =
+                if loops == cores && (2..=CORES_MAX).contains(&loops) { loops } else { 0 };
+            assert_eq!(seats.cores.len(), expected, "{loops}");
+        }
+        assert!(Seats::for_loops(CORES_MAX + 1).cores.is_empty());
+    }
+
+    #[test]
+    fn a_loop_stays_where_it_sits() {
+        let allowed = sched_getaffinity(None).unwrap();
+        let core = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap();
+        let seats = Seats { cores: vec![core], taken: AtomicUsize::new(0) };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                seats.take();
+                seats.take();
+                let own = sched_getaffinity(None).unwrap();
+                assert_eq!((own.count(), own.is_set(core)), (1, true));
+            });
+        });
+        assert_eq!(seats.taken.load(Ordering::Relaxed), 1);
+    }
+}

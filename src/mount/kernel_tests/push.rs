@@ -50,6 +50,23 @@ fn a_copy_finds_most_files_in_the_kernel() {
     assert!(reads < 240, "{reads} for 480 files");
 }
 
+/// A program that names every file by a path through `latest` has it looked up now and then,
+/// and not for each of them.
+#[test]
+fn a_copy_through_latest_looks_it_up_seldom() {
+    if !can_mount() {
+        return;
+    }
+    let (source, mounted) = mounted(&sources(40, 10));
+    let copy = TempDir::new().unwrap();
+    let copy = copy.path().display();
+    out(&format!("cp -a {} {copy}", mounted.path("latest/s").display()));
+    let tree = source.path().join("tree");
+    assert_eq!(out(&format!("diff -r {} {copy}/s", tree.display())), "");
+    let lookups = counter(&mounted, "lookups");
+    assert!(lookups < 240, "{lookups} for 480 files");
+}
+
 /// Who only looks gets nothing pushed.
 #[test]
 fn a_search_pushes_nothing() {

@@ -23,6 +23,8 @@ pub(super) struct FileJob {
     pub(super) attributes: Attributes,
     /// It has other names, which are linked to it later.
     pub(super) linked: bool,
+    /// Its directory was made for it, so nothing can be in its place.
+    pub(super) fresh: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,8 @@ fn write(restore: &Restore<'_>, job: &FileJob) -> Result<(), Failure> {
         return Ok(());
     };
     restore.progress.at(source::path::shown(&job.path));
-    if let Some(there) = target.stat(&job.path).unwrap_or(None)
+    if !job.fresh
+        && let Some(there) = target.stat(&job.path).unwrap_or(None)
         && there.kind == source::FileKind::File
     {
         let same_stat = there.size == size && there.mtime == job.attributes.mtime;
@@ -87,7 +90,9 @@ fn write(restore: &Restore<'_>, job: &FileJob) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    clear_way(restore, &job.path)?;
+    if !job.fresh {
+        clear_way(restore, &job.path)?;
+    }
     let file = target.create_file(&job.path)?;
     let mut at = 0;
     while at < size {

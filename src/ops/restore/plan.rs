@@ -18,6 +18,9 @@ use crate::target::Attributes;
 
 /// How many files ahead of the writers are hinted to the reader.
 const HINT_FILES: usize = 64;
+/// So many files are gathered and written in the order in which they are stored: of a tree
+/// that grew by many backups they lie here and there.
+const ORDERED_FILES: usize = 1024;
 
 /// Goes through what was selected.
 pub(super) struct Plan<'a> {
@@ -46,6 +49,8 @@ struct Waiting {
     included: bool,
     /// Its attributes, if it is not made yet.
     unmade: Option<Attributes>,
+    /// It was made just now, so nothing is in it.
+    fresh: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -66,14 +71,15 @@ impl<'a> Plan<'a> {
                 .clone()
                 .ok_or(Error::NotFound { what: "the snapshot has no root directory".into() })?;
             let name = found.entry().name.to_vec();
-            self.entry(&found, name)?;
+            self.entry(&found, name, false)?;
             self.flush()?;
             return Ok(self.ends);
         };
         let top = attributes(selected.entry(), selected.owner());
         self.ends.dirs.push((Vec::new(), top));
         let included = self.include.is_none();
-        let mut waiting = vec![Waiting { path: Vec::new(), node, included, unmade: None }];
+        let mut waiting =
+            vec![Waiting { path: Vec::new(), node, included, unmade: None, fresh: false }];
         while let Some(dir) = waiting.pop() {
             self.restore.check()?;
             let before = waiting.len();
@@ -101,20 +107,18 @@ impl<'a> Plan<'a> {
             }
             let included = dir.included || self.matches(self.include.as_ref(), &path, is_dir);
             if included && let Some(attributes) = dir.unmade.take() {
-                self.make_dir(&dir.path, attributes);
+                dir.fresh = self.make_dir(&dir.path, attributes);
             }
             match found.dir() {
                 Some(node) => {
                     let attributes = attributes(entry, found.owner());
-                    let unmade = if included {
-                        self.make_dir(&path, attributes);
-                        None
-                    } else {
-                        Some(attributes)
+                    let (unmade, fresh) = match included {
+                        true => (None, self.make_dir(&path, attributes)),
+                        false => (Some(attributes), false),
                     };
-                    waiting.push(Waiting { path, node, included, unmade });
+                    waiting.push(Waiting { path, node, included, unmade, fresh });
                 }
-                None if included => self.entry(&found, path)?,
+                None if included => self.entry(&found, path, dir.fresh)?,
                 None => {}
             }
             Ok(ControlFlow::Continue(()))
@@ -140,26 +144,32 @@ impl<'a> Plan<'a> {
         rules.excludes(&absolute, 1, is_dir)
     }
 
-    fn make_dir(&mut self, path: &[u8], attributes: Attributes) {
+    /// Makes a directory. Returns whether there was none.
+    fn make_dir(&mut self, path: &[u8], attributes: Attributes) -> bool {
+        let mut fresh = false;
         self.restore.count(|report| report.dirs += 1);
         self.restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(target) = &self.restore.target {
             let made = make_parents(self.restore, path).and_then(|()| match target.stat(path) {
                 Ok(Some(meta)) if meta.kind != source::FileKind::Dir => {
-                    target.remove(path).map(|_| ()).and_then(|()| target.make_dir(path).map(|_| ()))
+                    target.remove(path).and_then(|_| target.make_dir(path))
                 }
-                _ => target.make_dir(path).map(|_| ()),
+                _ => target.make_dir(path),
             });
-            if let Err(error) = made {
-                self.restore.problem(path, &error);
-                return;
+            match made {
+                Ok(made) => fresh = made,
+                Err(error) => {
+                    self.restore.problem(path, &error);
+                    return false;
+                }
             }
         }
         self.ends.dirs.push((path.to_vec(), attributes));
+        fresh
     }
 
     /// Makes an entry that is no directory, or hands it to a writer.
-    fn entry(&mut self, found: &Found, path: Vec<u8>) -> Result<()> {
+    fn entry(&mut self, found: &Found, path: Vec<u8>, fresh: bool) -> Result<()> {
         let entry = found.entry();
         if let Some(link) = entry.link {
             if let Some(first) = self.ends.first_names.get(&link) {
@@ -176,8 +186,9 @@ impl<'a> Plan<'a> {
                 sha256: entry.sha256.as_ref().and_then(|sha| sha.as_slice().try_into().ok()),
                 attributes,
                 linked: entry.link.is_some(),
+                fresh,
             });
-            if self.batch.len() >= HINT_FILES {
+            if self.batch.len() >= ORDERED_FILES {
                 self.flush()?;
             }
             return Ok(());
@@ -191,13 +202,22 @@ impl<'a> Plan<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
+        let library = self.restore.library;
         let batch = std::mem::take(&mut self.batch);
         let contents: Vec<FileContent> = batch.iter().map(|job| job.content.clone()).collect();
-        if self.restore.target.is_some() {
-            self.restore.library.prefetch(&contents);
-        }
-        for job in batch {
-            self.jobs.send(job).map_err(|_| repo::Error::Worker("the file writers".into()))?;
+        let order = match self.restore.target {
+            Some(_) => library.stored_order(&contents),
+            None => (0..contents.len()).collect(),
+        };
+        let mut jobs: Vec<Option<FileJob>> = batch.into_iter().map(Some).collect();
+        for next in order.chunks(HINT_FILES) {
+            if self.restore.target.is_some() {
+                let soon: Vec<_> = next.iter().map(|n| contents[*n].clone()).collect();
+                library.prefetch(&soon);
+            }
+            for job in next.iter().filter_map(|n| jobs[*n].take()) {
+                self.jobs.send(job).map_err(|_| repo::Error::Worker("the file writers".into()))?;
+            }
         }
         Ok(())
     }
