@@ -14,8 +14,13 @@
 //! those that a scan has met again stay. The numbers of one scan follow each other, and the
 //! next goes the same way, so a set of them is a few runs.
 
+use rusqlite::Connection;
+
 use super::{Index, Result, bad_column, optional};
 use crate::base::{Ranges, SnapshotId};
+
+/// Rows that are looked at in one go.
+const ROWS_AT_A_TIME: usize = 4096;
 
 /// The scan of a source that was published last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,21 +155,10 @@ impl Index {
                 [source],
                 |row| row.get(0),
             ))?;
-            let same = current.is_some() && current == before;
-            let mut rows = db.prepare_cached(
-                "SELECT number FROM scan_dir WHERE source = ?1 AND generation = 0",
-            )?;
-            let mut gone: Vec<u64> = Vec::new();
-            let mut numbers = rows.query([source])?;
-            while let Some(row) = numbers.next()? {
-                let number = row.get(0)?;
-                if !same || !met.has(number, number + 1) {
-                    gone.push(number);
-                }
-            }
-            let mut delete = db.prepare_cached("DELETE FROM scan_dir WHERE number = ?1")?;
-            for number in gone {
-                delete.execute([number])?;
+            if current.is_some() && current == before {
+                drop_unmet(db, source, met)?;
+            } else {
+                db.execute("DELETE FROM scan_dir WHERE source = ?1 AND generation = 0", [source])?;
             }
             db.execute(
                 "UPDATE OR REPLACE scan_dir SET generation = 0
@@ -181,5 +175,29 @@ impl Index {
             )
             .map(|_| ())
         })
+    }
+}
+
+/// Deletes the adopted rows of a source that were not met, some at a time.
+fn drop_unmet(db: &Connection, source: &str, met: &Ranges) -> rusqlite::Result<()> {
+    let mut rows = db.prepare_cached(
+        "SELECT number, path, part FROM scan_dir
+         WHERE source = ?1 AND generation = 0 AND (path, part) > (?2, ?3)
+         ORDER BY path, part LIMIT ?4",
+    )?;
+    let mut delete = db.prepare_cached("DELETE FROM scan_dir WHERE number = ?1")?;
+    let mut after: (Vec<u8>, i64) = (Vec::new(), -1);
+    loop {
+        let page = rows.query_map((source, &after.0, after.1, ROWS_AT_A_TIME), |row| {
+            Ok((row.get::<_, u64>(0)?, (row.get(1)?, row.get(2)?)))
+        })?;
+        let page = page.collect::<rusqlite::Result<Vec<_>>>()?;
+        for (number, _) in page.iter().filter(|(number, _)| !met.has(*number, number + 1)) {
+            delete.execute([number])?;
+        }
+        match page.into_iter().next_back() {
+            Some((_, last)) => after = last,
+            None => return Ok(()),
+        }
     }
 }

@@ -177,6 +177,24 @@ fn a_scan_replaces_the_one_before_when_it_is_adopted_and_not_sooner() {
     index.adopt_scan("s", &scan(four), Some(two), &met_by_four).unwrap();
     assert_eq!(["a", "b", "d"].map(|path| there(four, path)), [None, None, Some(4)]);
 
+    // More rows than are looked at in one go, of which every third is met again.
+    let many: Vec<ScannedDir> = (0..10_000).map(|n| scanned(&format!("{n:05}"), 1)).collect();
+    let first = index.begin_scan().unwrap();
+    index.keep_scan("many", first, &many).unwrap();
+    index.adopt_scan("many", &scan(first), None, &nothing).unwrap();
+    let again = index.begin_scan().unwrap();
+    let mut third = Ranges::default();
+    for dir in many.iter().step_by(3) {
+        for (row, _) in index.scanned_dir("many", first, &dir.path, 0, 1).unwrap() {
+            third.add(row, row + 1);
+        }
+    }
+    index.adopt_scan("many", &scan(again), Some(first), &third).unwrap();
+    for (n, dir) in many.iter().enumerate() {
+        let rows = index.scanned_dir("many", again, &dir.path, 0, 1).unwrap();
+        assert_eq!(rows.len(), usize::from(n % 3 == 0), "{n}");
+    }
+
     // One that was compared with nothing leaves nothing of before.
     let five = index.begin_scan().unwrap();
     index.keep_scan("s", five, &[scanned("a", 5)]).unwrap();
