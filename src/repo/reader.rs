@@ -13,6 +13,7 @@ mod ahead;
 mod bulk;
 mod content;
 mod frames;
+mod warm;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,11 +34,8 @@ pub use bulk::{Wanted, read_chunks};
 use frames::{Frames, PackInfo};
 
 pub use ahead::{Ahead, Hint};
+pub use warm::{Behind, Run};
 
-/// So many frames behind small files that are being read are opened before anybody asks:
-/// two backups of files side by side, as there are on two cores, leave every other frame to
-/// the other.
-const FRAMES_BEHIND: usize = 4;
 /// The most chunks that are looked up in one transaction of the index.
 const LOOK_UPS: usize = 1024;
 
@@ -106,14 +104,6 @@ pub struct Reader {
     options: ReaderOptions,
     heal: Box<dyn Fn() -> Result<()> + Send + Sync>,
     healed: Mutex<HashMap<ChunkId, Option<i64>>>,
-}
-
-/// Frames that follow others in a pack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
-    pack: i64,
-    start: usize,
-    end: usize,
 }
 
 /// A frame's plaintext, and which of its chunks were compared with their ids.
@@ -216,137 +206,6 @@ impl Reader {
         let loaded = Arc::new(LoadedNode { refs, node, weight: 256 + bytes.len() * 4 });
         self.nodes.put(*id, Arc::clone(&loaded), loaded.weight);
         Ok(loaded)
-    }
-
-    /// Brings the frames that hold these chunks into memory, neighbours in one fetch, for
-    /// somebody who reads in order.
-    ///
-    /// # Errors
-    ///
-    /// The first that occurs; what was fetched before it stays.
-    pub fn warm(&self, ids: &[ChunkId]) -> Result<()> {
-        self.find_places(ids)?;
-        let mut wanted: Vec<(i64, usize, usize)> = Vec::new();
-        for id in ids {
-            let places = self.places_of(id)?;
-            // A claim that cannot be read from is false, or will be reported when the
-            // chunk is read.
-            let usable = |place: &ChunkPlace| Some((*place, self.pack(place.pack).ok()?));
-            let Some((place, pack)) = places.iter().find_map(usable) else {
-                continue;
-            };
-            let frames = pack.directory.frames_of(place.start, place.length);
-            wanted.push((place.pack, frames.start, frames.end));
-        }
-        wanted.sort_unstable();
-        let mut failed = Ok(());
-        let mut runs = wanted.into_iter().peekable();
-        while let Some((number, start, mut end)) = runs.next() {
-            let pack = self.pack(number)?;
-            while let Some(&(other, first, last)) = runs.peek() {
-                if other != number
-                    || first > end
-                    || !pack.is_one_fetch(start..last, self.options.fetch_bytes)
-                {
-                    break;
-                }
-                end = end.max(last);
-                runs.next();
-            }
-            match self.frames.load_run(&pack, start..end, true) {
-                // One claim may be false, and says nothing of the others.
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {
-                    failed = failed.and(Err(error));
-                }
-                other => other?,
-            }
-        }
-        failed
-    }
-
-    /// The places of chunks in a list, in the order in which the chunks are stored. What is
-    /// none, or of which nothing is known, comes first.
-    pub fn stored_order(&self, chunks: &[Option<ChunkId>]) -> Vec<usize> {
-        let known: Vec<ChunkId> = chunks.iter().flatten().copied().collect();
-        // Any order is right.
-        let _ = self.find_places(&known);
-        let place = |n: &usize| {
-            let place = *self.places.get(chunks[*n].as_ref()?)?.first()?;
-            Some((place.pack, place.start))
-        };
-        let mut order: Vec<usize> = (0..chunks.len()).collect();
-        order.sort_by_cached_key(place);
-        order
-    }
-
-    /// The frames that follow a chunk in its pack, if they should be opened now for who goes
-    /// through many small files: the next ones are not here. Looks in memory alone.
-    pub fn behind(&self, id: &ChunkId) -> Option<Behind> {
-        let place = *self.places.get(id)?.first()?;
-        let pack = self.packs.get(&place.pack)?;
-        let start = pack.directory.frames_of(place.start, place.length).end;
-        let end = pack.directory.frames.len().min(start + FRAMES_BEHIND);
-        let is_away = |frame| !self.frames.is_in_memory(&pack, frame);
-        // Once half of them are used up the next are asked for.
-        let soon = start..end.min(start + FRAMES_BEHIND / 2);
-        soon.clone().any(is_away).then_some(Behind { pack: place.pack, start, end })
-    }
-
-    /// What should be fetched next for who reads a file in order and has come to this chunk:
-    /// frames that one GET brings. Looks in memory alone.
-    pub fn next_run(&self, id: &ChunkId) -> Option<Behind> {
-        if self.options.run_bytes == 0 {
-            return None;
-        }
-        let place = *self.places.get(id)?.first()?;
-        let pack = self.packs.get(&place.pack)?;
-        let frame = pack.directory.frames_of(place.start, place.length).end.checked_sub(1)?;
-        let start = self.frames.next_run(&pack, frame)?;
-        Some(Behind { pack: place.pack, start, end: start })
-    }
-
-    /// Fetches them, and keeps them sealed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::warm`].
-    pub fn fetch_run(&self, run: &Behind) -> Result<()> {
-        self.frames.fetch_run(&*self.pack(run.pack)?, run.start)
-    }
-
-    /// Opens such frames.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::warm`].
-    pub fn open_behind(&self, behind: &Behind) -> Result<()> {
-        let pack = self.pack(behind.pack)?;
-        self.frames.load_run(&pack, behind.start..behind.end, true)
-    }
-
-    /// Brings nodes into memory and decodes them. If what is in them will be read too, looks
-    /// up where that is.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::warm`].
-    pub fn warm_nodes(&self, ids: &[ChunkId], with_contents: bool) -> Result<()> {
-        let missing: Vec<ChunkId> =
-            ids.iter().filter(|id| self.nodes.get(id).is_none()).copied().collect();
-        let fetched = self.warm(&missing);
-        let mut contents = Vec::new();
-        for id in ids {
-            if let Some(loaded) = self.node_in_memory(id)
-                && with_contents
-                && matches!(loaded.node, Node::Leaf(_))
-                && contents.len() < LOOK_UPS
-            {
-                contents.extend_from_slice(&loaded.refs);
-            }
-        }
-        contents.truncate(LOOK_UPS);
-        self.find_places(&contents)?;
-        fetched
     }
 
     /// Counters for people.

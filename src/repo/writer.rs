@@ -2,7 +2,7 @@
 //! publish; stages joined by bounded queues.
 //!
 //! ```text
-//! lanes (one a caller)      chunk → id → known? → frame of about 1 MiB
+//! lanes (one a caller)      chunk → id → known? → frame of about 2 MiB
 //!   → compressors           one a core
 //!     → packer              seals frames, fills packs of data and one of nodes
 //!       → uploaders         decode the pack again, put it

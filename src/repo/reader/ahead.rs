@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use lru::LruCache;
 
-use super::{Behind, Reader};
+use super::{Behind, Reader, Run};
 use crate::base::ChunkId;
 use crate::repo::library::FileContent;
 
@@ -36,7 +36,7 @@ pub enum Hint {
     /// The list of extents that holds that offset of a long file.
     List(FileContent, u64),
     /// What one GET brings for who reads a long file.
-    Run(Behind),
+    Run(Run),
     /// Nodes, and whether the files in them will be read too.
     Nodes(Vec<ChunkId>, bool),
 }
@@ -56,7 +56,7 @@ struct Stream {
     asked: u64,
     window: usize,
     /// The run that was asked for last.
-    run: Option<Behind>,
+    run: Option<Run>,
     /// The end of the list behind which the next one was asked for.
     listed: u64,
 }
@@ -93,9 +93,9 @@ impl Ahead {
                             // The reader meets the same error, and reports it.
                             let _ = match hint {
                                 Hint::Chunks(ids) => reader.warm(&ids),
-                                Hint::Behind(behind) => reader.open_behind(&behind),
+                                Hint::Behind(behind) => reader.open_behind(behind),
                                 Hint::List(content, at) => reader.list(&content, at).map(|_| ()),
-                                Hint::Run(run) => reader.fetch_run(&run),
+                                Hint::Run(run) => reader.fetch_run(run),
                                 Hint::Nodes(ids, contents) => reader.warm_nodes(&ids, contents),
                             };
                         }
@@ -153,9 +153,9 @@ impl Ahead {
         let Some((_, _, current)) = extents.next() else { return };
         if stream.window > 1
             && let Some(run) = current.and_then(|chunk| reader.next_run(&chunk))
-            && stream.run.as_ref() != Some(&run)
+            && stream.run != Some(run)
         {
-            stream.run = Some(run.clone());
+            stream.run = Some(run);
             hints.push(Hint::Run(run));
         }
         let mut following = extents.take(stream.window).peekable();

@@ -269,13 +269,12 @@ impl Frames {
         (whole, others)
     }
 
-    /// The first frame after this one that is neither here nor on its way, if who reads in
+    /// The first frame from this one on that is neither here nor on its way, if who reads in
     /// order comes to it soon: less than three quarters of what one fetch brings lie between,
     /// so that what is kept sealed has room for both.
-    pub(super) fn next_run(&self, pack: &PackInfo, frame: usize) -> Option<usize> {
-        let after = frame + 1;
-        for next in after..pack.directory.frames.len() {
-            let range = pack.range(after..next + 1);
+    pub(super) fn next_run(&self, pack: &PackInfo, from: usize) -> Option<usize> {
+        for next in from..pack.directory.frames.len() {
+            let range = pack.range(from..next + 1);
             if range.end - range.start > self.run_bytes / 4 * 3 {
                 return None;
             }

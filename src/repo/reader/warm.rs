@@ -1,0 +1,170 @@
+//! What will be wanted soon: which frames and nodes that is, and bringing them here.
+//!
+//! Questions about what comes next look in memory alone, since whoever asks them answers the
+//! kernel; what they come to is done by the threads of [`super::Ahead`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::frames::PackInfo;
+use super::{LOOK_UPS, Reader};
+use crate::base::{ChunkId, Kind};
+use crate::format::node::Node;
+use crate::index::ChunkPlace;
+use crate::repo::Result;
+
+/// So many frames behind small files that are being read are opened before anybody asks:
+/// two backups of files side by side, as there are on two cores, leave every other frame to
+/// the other.
+const FRAMES_BEHIND: usize = 4;
+
+/// Frames that follow others in a pack.
+#[derive(Debug)]
+pub struct Behind {
+    pack: i64,
+    frames: Range<usize>,
+}
+
+/// What one GET brings of a pack, from a frame on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pack: i64,
+    from: usize,
+}
+
+impl Reader {
+    /// Brings the frames that hold these chunks into memory, neighbours in one fetch, for
+    /// somebody who reads in order.
+    ///
+    /// # Errors
+    ///
+    /// The first that occurs; what was fetched before it stays.
+    pub fn warm(&self, ids: &[ChunkId]) -> Result<()> {
+        self.find_places(ids)?;
+        let mut wanted: Vec<(i64, usize, usize)> = Vec::new();
+        for id in ids {
+            let places = self.places_of(id)?;
+            // A claim that cannot be read from is false, or will be reported when the
+            // chunk is read.
+            let usable = |place: &ChunkPlace| Some((*place, self.pack(place.pack).ok()?));
+            let Some((place, pack)) = places.iter().find_map(usable) else {
+                continue;
+            };
+            let frames = pack.directory.frames_of(place.start, place.length);
+            wanted.push((place.pack, frames.start, frames.end));
+        }
+        wanted.sort_unstable();
+        let mut failed = Ok(());
+        let mut runs = wanted.into_iter().peekable();
+        while let Some((number, start, mut end)) = runs.next() {
+            let pack = self.pack(number)?;
+            while let Some(&(other, first, last)) = runs.peek() {
+                if other != number
+                    || first > end
+                    || !pack.is_one_fetch(start..last, self.options.fetch_bytes)
+                {
+                    break;
+                }
+                end = end.max(last);
+                runs.next();
+            }
+            match self.frames.load_run(&pack, start..end, true) {
+                // One claim may be false, and says nothing of the others.
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {
+                    failed = failed.and(Err(error));
+                }
+                other => other?,
+            }
+        }
+        failed
+    }
+
+    /// The places of chunks in a list, in the order in which the chunks are stored. What is
+    /// none, or of which nothing is known, comes first.
+    pub fn stored_order(&self, chunks: &[Option<ChunkId>]) -> Vec<usize> {
+        let known: Vec<ChunkId> = chunks.iter().flatten().copied().collect();
+        // Any order is right.
+        let _ = self.find_places(&known);
+        let place = |n: &usize| {
+            let place = *self.places.get(chunks[*n].as_ref()?)?.first()?;
+            Some((place.pack, place.start))
+        };
+        let mut order: Vec<usize> = (0..chunks.len()).collect();
+        order.sort_by_cached_key(place);
+        order
+    }
+
+    /// The frames that follow a chunk in its pack, if they should be opened now for who goes
+    /// through many small files: the next ones are not here. Looks in memory alone.
+    pub fn behind(&self, id: &ChunkId) -> Option<Behind> {
+        let (number, pack, start) = self.end_in_memory(id)?;
+        let end = pack.directory.frames.len().min(start + FRAMES_BEHIND);
+        let is_away = |frame| !self.frames.is_in_memory(&pack, frame);
+        // Once half of them are used up the next are asked for.
+        let soon = start..end.min(start + FRAMES_BEHIND / 2);
+        soon.clone().any(is_away).then_some(Behind { pack: number, frames: start..end })
+    }
+
+    /// What should be fetched next for who reads a file in order and has come to this chunk:
+    /// frames that one GET brings. Looks in memory alone.
+    pub fn next_run(&self, id: &ChunkId) -> Option<Run> {
+        if self.options.run_bytes == 0 {
+            return None;
+        }
+        let (number, pack, end) = self.end_in_memory(id)?;
+        Some(Run { pack: number, from: self.frames.next_run(&pack, end)? })
+    }
+
+    /// The pack that a chunk is in, by its number too, and the first frame behind it, if all
+    /// of that is in memory.
+    fn end_in_memory(&self, id: &ChunkId) -> Option<(i64, Arc<PackInfo>, usize)> {
+        let place = *self.places.get(id)?.first()?;
+        let pack = self.packs.get(&place.pack)?;
+        let end = pack.directory.frames_of(place.start, place.length).end;
+        Some((place.pack, pack, end))
+    }
+
+    /// Fetches them, and keeps them sealed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::warm`].
+    pub fn fetch_run(&self, run: Run) -> Result<()> {
+        self.frames.fetch_run(&*self.pack(run.pack)?, run.from)
+    }
+
+    /// Opens what lies behind small files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::warm`].
+    pub fn open_behind(&self, behind: Behind) -> Result<()> {
+        let pack = self.pack(behind.pack)?;
+        self.frames.load_run(&pack, behind.frames, true)
+    }
+
+    /// Brings nodes into memory and decodes them. If what is in them will be read too, looks
+    /// up where that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::warm`].
+    pub fn warm_nodes(&self, ids: &[ChunkId], with_contents: bool) -> Result<()> {
+        let missing: Vec<ChunkId> =
+            ids.iter().filter(|id| self.nodes.get(id).is_none()).copied().collect();
+        let fetched = self.warm(&missing);
+        let mut contents = Vec::new();
+        for id in ids {
+            if let Some(loaded) = self.node_in_memory(id)
+                && with_contents
+                && matches!(loaded.node, Node::Leaf(_))
+                && contents.len() < LOOK_UPS
+            {
+                contents.extend_from_slice(&loaded.refs);
+            }
+        }
+        contents.truncate(LOOK_UPS);
+        self.find_places(&contents)?;
+        fetched
+    }
+}
