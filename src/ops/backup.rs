@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::base::{Progress, Ranges, SnapshotId, Stop, UnixTime};
+use crate::base::{Progress, SnapshotId, Stop, UnixTime};
 use crate::codec::hash::ChunkKind;
 use crate::codec::random;
 use crate::format::fact::{Counts, Fact, Links, Snapshot};
@@ -95,8 +95,6 @@ pub(crate) struct Tree {
     pub(crate) links: Links,
     pub(crate) link_refs: Vec<crate::base::ChunkId>,
     pub(crate) counts: Counts,
-    /// Rows of the last scan that hold for this one too.
-    pub(crate) met: Ranges,
 }
 
 /// Backs up directories and files.
@@ -160,12 +158,11 @@ fn backup_once(
         },
         &writer,
     );
-    let mut tree = match stored {
-        Ok(tree) => tree,
+    let (tree, met) = match stored {
+        Ok(stored) => stored,
         // The writer knows better why its lanes were closed.
         Err(error) => return Err(first_cause(writer, error)),
     };
-    let met = std::mem::take(&mut tree.met);
     let taken = repo.clock().now();
     let outcome =
         publish(repo, writer, tree, options, &before, (started, taken), &root_paths, progress)?;
@@ -303,7 +300,7 @@ pub(crate) fn publish(
         report.written = written;
         return Ok(outcome(report, None, None));
     }
-    let Tree { root, links, link_refs, mut counts, met: _ } = tree;
+    let Tree { root, links, link_refs, mut counts } = tree;
     counts.bytes_new = writer.bytes_new();
     let Draft { mut entry, mut refs, owner } = root;
     let first_link = u32::try_from(refs.len()).unwrap_or(u32::MAX);

@@ -9,12 +9,12 @@
 //!         → publisher       a record every few packs or many chunks, the snapshot's last
 //! ```
 //!
-//! Each lane gathers its own frames, and two lanes do not fill the same pack, so what one
-//! caller reads one after the other lies beside each other: who reads a long file later
-//! finds little else in its packs. More lanes than two share these packs. A chunk that is on its way is remembered until
-//! its record is folded into the index, so nothing is stored twice in one run, and
-//! memory does not grow with it: the queues and packs in flight are the bound,
-//! some 100 MiB.
+//! Each lane gathers its own frames, and two lanes do not fill the same pack, so what
+//! one caller reads one after the other lies beside each other: who reads a long file
+//! later finds little else in its packs. More lanes than two share these packs. A chunk
+//! that is on its way is remembered until its record is folded into the index, so
+//! nothing is stored twice in one run, and memory does not grow with it: the queues and
+//! packs in flight are the bound, some 100 MiB.
 //!
 //! What a run stands on without storing it is noted ([`crate::repo::standing`]), and
 //! every record has the deadline that follows. A run that takes long renews what it

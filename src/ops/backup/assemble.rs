@@ -113,8 +113,9 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// Follows the walk to its end and returns the tree.
-    pub(super) fn run(mut self, events: &Receiver<Event>) -> Result<Tree> {
+    /// Follows the walk to its end. Returns the tree, and which rows of the last scan hold for
+    /// this one too.
+    pub(super) fn run(mut self, events: &Receiver<Event>) -> Result<(Tree, Ranges)> {
         for event in events {
             if self.scan.stop.is_raised() {
                 return Err(repo::Error::Interrupted.into());
@@ -132,7 +133,7 @@ impl<'a> Assembler<'a> {
         let mut link_refs = Vec::new();
         let links = store_links(groups, &mut link_refs, &mut self.lane)?;
         self.lane.flush()?;
-        Ok(Tree { root, links, link_refs, counts: self.counts, met: self.met })
+        Ok((Tree { root, links, link_refs, counts: self.counts }, self.met))
     }
 
     fn follow(&mut self, event: Event) -> Result<()> {

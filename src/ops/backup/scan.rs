@@ -10,7 +10,7 @@ use super::assemble::{Assembler, Event};
 use super::draft::{Devices, draft};
 use super::read::{self, Job, Promise, Slot};
 use super::{BackupOptions, Tree, old_draft, owner_of, report_problem};
-use crate::base::{ChunkId, Progress, Stop};
+use crate::base::{ChunkId, Progress, Ranges, Stop};
 use crate::codec::chunker::Chunker;
 use crate::codec::hash::ChunkKind;
 use crate::format::node::{Entry, Leaf, LinkId, MARK_CHANGED_WHILE_READ, Node};
@@ -39,8 +39,9 @@ pub(super) struct Scan<'a> {
     pub(super) stop: &'a Stop,
 }
 
-/// Walks, reads and assembles; returns the tree.
-pub(super) fn run(scan: &Scan<'_>, writer: &Writer) -> Result<Tree> {
+/// Walks, reads and assembles. Returns the tree, and which rows of the last scan hold for this
+/// one too.
+pub(super) fn run(scan: &Scan<'_>, writer: &Writer) -> Result<(Tree, Ranges)> {
     let keys = scan.repo.keys();
     let chunker = Chunker::new(scan.repo.config().parameters.chunks, &keys.ids);
     let (events, to_assemble) = bounded::<Event>(EVENTS);

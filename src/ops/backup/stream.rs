@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use super::{BackupOptions, BackupReport, Before, Tree, advance, first_cause, publish};
-use crate::base::{ChunkId, Progress, Ranges, Stop, UnixTime};
+use crate::base::{ChunkId, Progress, Stop, UnixTime};
 use crate::codec::chunker::Chunker;
 use crate::codec::hash::{ChunkKind, Hasher, sha256};
 use crate::format::extents::{Content, INLINE_MAX};
@@ -100,8 +100,7 @@ fn store(
         ..Counts::default()
     };
     let root = dir.entry_of(made_up(b"", FileKind::Dir, 0o700, now));
-    let met = Ranges::default();
-    Ok(Tree { root, links: Links::Inline(Vec::new()), link_refs: Vec::new(), counts, met })
+    Ok(Tree { root, links: Links::Inline(Vec::new()), link_refs: Vec::new(), counts })
 }
 
 /// An entry for something that has no file behind it.
