@@ -1,15 +1,16 @@
 //! Packs, built in memory and taken apart again.
 //!
 //! A pack is decoded once more before it leaves the process: directory and every
-//! frame opened, unpacked and each chunk compared with its id. A fault of this
-//! machine's memory, or of this program, then ends the backup and not the past.
+//! frame opened, unpacked and each chunk compared with the checksum that was taken when
+//! its id was made. A fault of this machine's memory, or of this program, then ends the
+//! backup and not the past.
 
 use bytes::Bytes;
 
 use crate::base::{ChunkId, PackId, RepositoryId};
 use crate::codec::compress::{self, Codec};
 use crate::codec::envelope::{Envelope, PublicKey, SecretKey};
-use crate::codec::hash::{ChunkKind, IdKey, sha256, sha256_of_two};
+use crate::codec::hash::{ChunkKind, IdKey, checksum, sha256, sha256_of_two};
 use crate::codec::random;
 use crate::codec::seal::{Part, SealKey, Sealer, TAG_BYTES};
 use crate::format::pack::{
@@ -36,8 +37,25 @@ pub struct PackedFrame {
     pub packed: Vec<u8>,
     /// How many bytes it unpacks to.
     pub plain_len: u32,
-    /// The chunks in it, in order, with their lengths.
-    pub chunks: Vec<(ChunkId, u32)>,
+    /// The chunks in it, in order.
+    pub chunks: Vec<FrameChunk>,
+}
+
+/// A chunk on its way into a pack.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameChunk {
+    id: ChunkId,
+    length: u32,
+    check: u64,
+}
+
+impl FrameChunk {
+    /// The chunk of that id. From here on its bytes may not change.
+    #[must_use]
+    pub fn new(id: ChunkId, plain: &[u8]) -> FrameChunk {
+        let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+        FrameChunk { id, length, check: checksum(plain) }
+    }
 }
 
 /// A pack being filled.
@@ -50,12 +68,16 @@ pub struct PackBuilder {
     /// How many bytes it may come to have.
     expected: usize,
     directory: Directory,
+    /// Of its chunks, in order.
+    checks: Vec<u64>,
 }
 
 /// A pack that is complete.
 pub struct BuiltPack {
     /// What a record says of it.
     pub fact: PackFact,
+    /// Checksums of its chunks, in order.
+    checks: Vec<u64>,
     /// Its bytes.
     pub bytes: Bytes,
 }
@@ -89,8 +111,8 @@ impl PackBuilder {
         bytes.extend_from_slice(&Header { kind, random, envelope_len }.encode());
         bytes.extend_from_slice(&envelope);
         let sealer = key.as_ref().map(SealKey::sealer);
-        let directory = Directory::default();
-        Ok(PackBuilder { kind, random, key, sealer, bytes, expected, directory })
+        let (directory, checks) = (Directory::default(), Vec::new());
+        Ok(PackBuilder { kind, random, key, sealer, bytes, expected, directory, checks })
     }
 
     /// Whether nothing is in it.
@@ -128,7 +150,8 @@ impl PackBuilder {
             plain_len: frame.plain_len,
             codec: frame.codec,
         });
-        self.directory.chunks.extend(frame.chunks);
+        self.checks.extend(frame.chunks.iter().map(|chunk| chunk.check));
+        self.directory.chunks.extend(frame.chunks.iter().map(|chunk| (chunk.id, chunk.length)));
         self.make_room(sealed.len());
         self.bytes.extend_from_slice(&sealed);
     }
@@ -161,7 +184,7 @@ impl PackBuilder {
             key: self.key.as_ref().map(|key| *key.as_bytes()),
             directory: self.directory,
         };
-        BuiltPack { fact, bytes: self.bytes.into() }
+        BuiltPack { fact, checks: self.checks, bytes: self.bytes.into() }
     }
 }
 
@@ -276,15 +299,18 @@ fn open_hashed(
 ///
 /// [`Error::Object`] or [`Error::ChunkCorrupt`]: this machine made a mistake, and
 /// the pack must not be stored.
-pub fn verify_pack(pack: &BuiltPack, repository: RepositoryId, ids: &IdKey) -> Result<()> {
+pub fn verify_pack(pack: &BuiltPack, repository: RepositoryId) -> Result<()> {
     let key = pack.fact.key.map(SealKey::from_bytes);
     let fact = open_hashed(pack.fact.id, &pack.bytes, repository, None, key.as_ref())?;
     if fact != pack.fact {
         let why = "it does not decode to what was encoded";
         return Err(Error::object(names::pack(fact.id))(FormatError::malformed("pack", why)));
     }
-    verify_chunks(&fact, &pack.bytes, ids, |chunk| {
-        Err(Error::ChunkCorrupt { chunk, pack: fact.id })
+    each_plain(&fact, &pack.bytes, |place, chunk, plain| {
+        match plain.map(checksum) == pack.checks.get(place).copied() {
+            true => Ok(()),
+            false => Err(Error::ChunkCorrupt { chunk, pack: fact.id }),
+        }
     })
 }
 
@@ -423,9 +449,8 @@ mod tests {
             let other = vec![n ^ 0x55; 500];
             let plain = [small.clone(), other.clone()].concat();
             let (codec, packed) = compressor.pack(&plain);
-            let chunks = [small, other]
-                .map(|c| (ids.chunk_id(ChunkKind::Data, &sha256(&c)), c.len() as u32));
-            let chunks = chunks.to_vec();
+            let chunk = |c: &[u8]| FrameChunk::new(ids.chunk_id(ChunkKind::Data, &sha256(c)), c);
+            let chunks = vec![chunk(&small), chunk(&other)];
             builder.add(PackedFrame { codec, packed, plain_len: 1500, chunks });
         }
         builder.finish()
@@ -437,7 +462,7 @@ mod tests {
         let ids = IdKey::secret(&[1; 32]);
         let public = secret.public().unwrap();
         let pack = built(Some(&public), &ids);
-        verify_pack(&pack, REPOSITORY, &ids).unwrap();
+        verify_pack(&pack, REPOSITORY).unwrap();
         let open = |reader| open_pack(pack.fact.id, &pack.bytes, REPOSITORY, reader, None);
         assert_eq!(open(Some(&secret)).unwrap(), pack.fact);
         let stranger = SecretKey::random();
@@ -470,15 +495,16 @@ mod tests {
         let part = long / 2;
         let id = |plain: &[u8]| ids.chunk_id(ChunkKind::Node, &sha256(plain));
         let mut builder = PackBuilder::new(ChunkKind::Node, REPOSITORY, None, 1 << 16).unwrap();
-        let mut add = |plain: Vec<u8>, chunks: Vec<(ChunkId, u32)>| {
+        let chunk = |plain: &[u8]| FrameChunk::new(id(plain), plain);
+        let mut add = |plain: Vec<u8>, chunks: Vec<FrameChunk>| {
             let (codec, packed) = compressor.pack(&plain);
             builder.add(PackedFrame { codec, packed, plain_len: plain.len() as u32, chunks });
         };
         let (before, behind) = (vec![1; 1000], vec![2; 500]);
         let zeros = vec![0; long];
         let first = [before.as_slice(), &zeros[..part]].concat();
-        add(first, vec![(id(&before), 1000), (id(&zeros), long as u32)]);
-        add([&zeros[part..], behind.as_slice()].concat(), vec![(id(&behind), 500)]);
+        add(first, vec![chunk(&before), chunk(&zeros)]);
+        add([&zeros[part..], behind.as_slice()].concat(), vec![chunk(&behind)]);
         let pack = builder.finish();
         let mut found = Vec::new();
         each_chunk(&pack.fact, &pack.bytes, &ids, |place, _, plain| {
@@ -500,6 +526,22 @@ mod tests {
         })
         .unwrap();
         assert_eq!(wrong.len(), 10);
-        assert!(verify_pack(&pack, REPOSITORY, &IdKey::secret(&[2; 32])).is_err());
+    }
+
+    /// Whatever happens to a chunk after its id was made, the pack is not stored.
+    #[test]
+    fn a_chunk_that_changed_on_its_way_is_noticed() {
+        let ids = IdKey::secret(&[1; 32]);
+        let plain = vec![7; 1000];
+        let chunk = FrameChunk::new(ids.chunk_id(ChunkKind::Data, &sha256(&plain)), &plain);
+        for bit in [0, 4000, 7999] {
+            let mut altered = plain.clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            let (codec, packed) = Compressor::new(3).pack(&altered);
+            let mut builder = PackBuilder::new(ChunkKind::Data, REPOSITORY, None, 1 << 16).unwrap();
+            builder.add(PackedFrame { codec, packed, plain_len: 1000, chunks: vec![chunk] });
+            let error = verify_pack(&builder.finish(), REPOSITORY).unwrap_err();
+            assert!(matches!(error, Error::ChunkCorrupt { .. }), "bit {bit}: {error}");
+        }
     }
 }

@@ -41,7 +41,9 @@ use crate::format::names;
 use crate::format::pack::PackFact;
 use crate::format::record::FACTS_MAX;
 use crate::repo::log::{Chain, EncodedFact, Published};
-use crate::repo::packer::{BuiltPack, CHUNKS_MANY, PackBuilder, PackedFrame, verify_pack};
+use crate::repo::packer::{
+    BuiltPack, CHUNKS_MANY, FrameChunk, PackBuilder, PackedFrame, verify_pack,
+};
 use crate::repo::standing::{Baseline, Standing};
 use crate::repo::{Error, Repository, Result};
 pub use lane::Lane;
@@ -113,7 +115,7 @@ type Destination = (ChunkKind, usize);
 struct RawFrame {
     to: Destination,
     plain: Vec<u8>,
-    chunks: Vec<(ChunkId, u32)>,
+    chunks: Vec<FrameChunk>,
 }
 
 /// Writes chunks into a repository.
@@ -379,7 +381,7 @@ fn upload(shared: &Shared, built: BuiltPack, stored: &Sender<(PackFact, UnixTime
         return Ok(());
     }
     let repo = &shared.repo;
-    verify_pack(&built, repo.config().repository, &repo.keys().ids)?;
+    verify_pack(&built, repo.config().repository)?;
     let size = built.fact.size;
     let heard = repo.store_heard();
     let put = repo.store().put_new(&names::pack(built.fact.id), built.bytes)?;

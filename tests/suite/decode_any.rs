@@ -29,7 +29,7 @@ use asof::format::pack::{self, Directory, Frame, PackFact};
 use asof::format::record::{Body, Header, Record};
 use asof::format::writerfile::WriterFile;
 use asof::repo::packer::{
-    BuiltPack, PackBuilder, PackedFrame, open_frame, open_pack, verify_chunks,
+    BuiltPack, FrameChunk, PackBuilder, PackedFrame, open_frame, open_pack, verify_chunks,
 };
 use proptest::prelude::*;
 
@@ -209,7 +209,8 @@ fn pack(recipient: Option<PublicKey>) -> BuiltPack {
     for n in 0..2 {
         let (codec, packed) = Compressor::new(3).pack(&[n; 1000]);
         let id = ids().chunk_id(ChunkKind::Node, &sha256(&[n; 1000]));
-        builder.add(PackedFrame { codec, packed, plain_len: 1000, chunks: vec![(id, 1000)] });
+        let chunks = vec![FrameChunk::new(id, &[n; 1000])];
+        builder.add(PackedFrame { codec, packed, plain_len: 1000, chunks });
     }
     builder.finish()
 }

@@ -115,8 +115,8 @@ impl<'a> Assembler<'a> {
 
     /// Follows the walk to its end. Returns the tree, and which rows of the last scan hold for
     /// this one too.
-    pub(super) fn run(mut self, events: &Receiver<Event>) -> Result<(Tree, Ranges)> {
-        for event in events {
+    pub(super) fn run(mut self, events: &Receiver<Vec<Event>>) -> Result<(Tree, Ranges)> {
+        for event in events.iter().flatten() {
             if self.scan.stop.is_raised() {
                 return Err(repo::Error::Interrupted.into());
             }

@@ -20,8 +20,11 @@ use crate::repo::writer::Writer;
 use crate::repo::{self, Repository};
 use crate::source::{FileKind, Meta, Owners, Roots, Rules, Trouble, Visit, Visitor, walk};
 
-/// How many entries the walk may be ahead of the assembler.
-const EVENTS: usize = 4096;
+/// The walk hands so many events to the assembler together: a thread that is woken for each
+/// takes longer to wake than to work.
+const BATCH: usize = 64;
+/// How many batches the walk may be ahead of the assembler.
+const BATCHES: usize = 64;
 /// Small files are handed to a reader together, up to so many bytes …
 const JOB_BYTES: u64 = 1 << 20;
 /// … and so many files.
@@ -44,7 +47,7 @@ pub(super) struct Scan<'a> {
 pub(super) fn run(scan: &Scan<'_>, writer: &Writer) -> Result<(Tree, Ranges)> {
     let keys = scan.repo.keys();
     let chunker = Chunker::new(scan.repo.config().parameters.chunks, &keys.ids);
-    let (events, to_assemble) = bounded::<Event>(EVENTS);
+    let (events, to_assemble) = bounded::<Vec<Event>>(BATCHES);
     let (jobs, to_read) = bounded::<Job>(8);
     let readers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
     std::thread::scope(|scope| {
@@ -62,6 +65,7 @@ pub(super) fn run(scan: &Scan<'_>, writer: &Writer) -> Result<(Tree, Ranges)> {
             scan,
             writer,
             events,
+            batch: Vec::with_capacity(BATCH),
             jobs: Some(jobs),
             job: Vec::new(),
             job_bytes: 0,
@@ -72,6 +76,7 @@ pub(super) fn run(scan: &Scan<'_>, writer: &Writer) -> Result<(Tree, Ranges)> {
             walk_started: scan.repo.clock().now(),
         };
         let walked = walk(scan.roots, scan.rules, &scan.options.skip, &mut walker)
+            .and_then(|()| walker.flush_events())
             .and_then(|()| walker.flush_job());
         drop(walker);
         let assembled = assembling.join().unwrap_or_else(|_| Err(gone("the assembler")));
@@ -152,7 +157,8 @@ pub(super) struct LeafPart {
 struct Walker<'a> {
     scan: &'a Scan<'a>,
     writer: &'a Writer,
-    events: Sender<Event>,
+    events: Sender<Vec<Event>>,
+    batch: Vec<Event>,
     jobs: Option<Sender<Job>>,
     job: Job,
     job_bytes: u64,
@@ -245,14 +251,21 @@ impl Walker<'_> {
         }
     }
 
-    /// Hands an event to the assembler. While the queue is full, the assembler may
-    /// be waiting for a file that is not handed to a reader yet: that goes first.
+    /// Tells the assembler, with the next events.
     fn send(&mut self, event: Event) -> Result<()> {
-        match self.events.try_send(event) {
+        self.batch.push(event);
+        if self.batch.len() < BATCH { Ok(()) } else { self.flush_events() }
+    }
+
+    /// Hands the assembler what it was not told yet. While the queue is full, the assembler
+    /// may be waiting for a file that is not handed to a reader yet: that goes first.
+    fn flush_events(&mut self) -> Result<()> {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        match self.events.try_send(batch) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(event)) => {
+            Err(TrySendError::Full(batch)) => {
                 self.flush_job()?;
-                self.events.send(event).map_err(|_| repo::Error::Interrupted.into())
+                self.events.send(batch).map_err(|_| repo::Error::Interrupted.into())
             }
             Err(TrySendError::Disconnected(_)) => Err(repo::Error::Interrupted.into()),
         }

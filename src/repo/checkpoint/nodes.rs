@@ -9,7 +9,7 @@ use crate::codec::seal::SealKey;
 use crate::format::names;
 use crate::format::node::Node;
 use crate::format::pack::PackFact;
-use crate::repo::packer::{PackBuilder, PackedFrame, open_frame, verify_pack};
+use crate::repo::packer::{FrameChunk, PackBuilder, PackedFrame, open_frame, verify_pack};
 use crate::repo::reader::{Wanted, read_chunks};
 use crate::repo::standing::Standing;
 use crate::repo::writer::pack_target;
@@ -137,6 +137,7 @@ impl<'a> Storing<'a> {
         }
         let bytes = node.encode(&[]);
         let id = self.repo.keys().ids.chunk_id(ChunkKind::Node, &sha256(&bytes));
+        let chunks = vec![FrameChunk::new(id, &bytes)];
         let (codec, packed) = self.compressor.pack(&bytes);
         let plain_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let mut builder = match self.open.take() {
@@ -148,7 +149,7 @@ impl<'a> Storing<'a> {
                 self.target,
             )?,
         };
-        builder.add(PackedFrame { codec, packed, plain_len, chunks: vec![(id, plain_len)] });
+        builder.add(PackedFrame { codec, packed, plain_len, chunks });
         let is_full = builder.is_full(self.target);
         self.open = Some(builder);
         if is_full {
@@ -165,7 +166,7 @@ impl<'a> Storing<'a> {
     pub(super) fn close(&mut self) -> Result<()> {
         let Some(builder) = self.open.take() else { return Ok(()) };
         let built = builder.finish();
-        verify_pack(&built, self.repo.config().repository, &self.repo.keys().ids)?;
+        verify_pack(&built, self.repo.config().repository)?;
         let put = self.repo.store().put_new(&names::pack(built.fact.id), built.bytes)?;
         self.repo.note_store_time(put.receipt);
         self.standing.on(put.receipt.seconds);

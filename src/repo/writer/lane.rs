@@ -12,6 +12,7 @@ use super::{Destination, RawFrame, Shared, lock};
 use crate::base::ChunkId;
 use crate::codec::hash::sha256;
 use crate::format::node::{Node, Statement};
+use crate::repo::packer::FrameChunk;
 use crate::repo::trees::NodeSink;
 use crate::repo::{Error, Result};
 
@@ -76,16 +77,16 @@ impl Lane {
         if self.shared.options.dry_run {
             return Ok(());
         }
-        let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+        let chunk = FrameChunk::new(id, plain);
         if plain.len() >= ALONE_BYTES {
-            let frame = RawFrame { to: self.to, plain: plain.to_vec(), chunks: vec![(id, length)] };
+            let frame = RawFrame { to: self.to, plain: plain.to_vec(), chunks: vec![chunk] };
             return self.send(frame);
         }
         if self.open.plain.len() + plain.len() > FRAME_BYTES {
             self.flush()?;
         }
         self.open.plain.extend_from_slice(plain);
-        self.open.chunks.push((id, length));
+        self.open.chunks.push(chunk);
         Ok(())
     }
 
