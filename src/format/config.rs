@@ -95,7 +95,8 @@ impl Default for Parameters {
             grace_seconds: 30 * 24 * 3600,
             skew_seconds: 3600,
             chunks: Sizes::DEFAULT,
-            pack_bytes: 16 << 20,
+            // Two runs of a reader, each a little above 8 MiB.
+            pack_bytes: 17 << 20,
         }
     }
 }

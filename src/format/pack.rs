@@ -1,7 +1,7 @@
 //! Packs: the objects that hold chunks.
 //!
 //! A store charges for each request and a chunk may be a few hundred bytes, so
-//! chunks travel in packs of about 16 MiB. A pack is written once:
+//! chunks travel in packs of about 17 MiB. A pack is written once:
 //!
 //! ```text
 //! header     magic "asofpack" 8 | version u8 | kind u8 | zero u16 | envelope length u32 | random 32
@@ -19,7 +19,7 @@
 //!
 //! Arithmetic: a frame holds about 1 MiB of content, a pack therefore some 20
 //! frames; its directory has 36 bytes a chunk and 8 a frame. With chunks of 1 MiB
-//! that is 0.01 % of the pack, with files of 4 KiB 1 %. 16 MiB in memory per pack
+//! that is 0.01 % of the pack, with files of 4 KiB 1 %. 17 MiB in memory per pack
 //! being built or sent keeps a backup with four uploads under way below 100 MiB;
 //! a pack half as large would double the number of PUTs, one twice as large would
 //! save little.

@@ -2,7 +2,7 @@
 //! publish; stages joined by bounded queues.
 //!
 //! ```text
-//! lanes (one a caller)      chunk → id → known? → frame of about 2 MiB
+//! lanes (one a caller)      chunk → id → known? → frame of about 2.5 MiB
 //!   → compressors           one a core
 //!     → packer              seals frames, fills packs of data and one of nodes
 //!       → uploaders         decode the pack again, put it
@@ -316,7 +316,10 @@ fn compress(
         if shared.is_over() {
             continue;
         }
-        let (codec, bytes) = compressor.pack(&frame.plain);
+        let (codec, bytes) = match frame.chunks.len() {
+            1 => compressor.pack_long(&frame.plain),
+            _ => compressor.pack(&frame.plain),
+        };
         let plain_len = u32::try_from(frame.plain.len()).unwrap_or(u32::MAX);
         let packed_frame = PackedFrame { codec, packed: bytes, plain_len, chunks: frame.chunks };
         if packed.send((frame.to, packed_frame)).is_err() {

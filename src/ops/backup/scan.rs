@@ -25,10 +25,11 @@ use crate::source::{FileKind, Meta, Owners, Roots, Rules, Trouble, Visit, Visito
 const BATCH: usize = 64;
 /// How many batches the walk may be ahead of the assembler.
 const BATCHES: usize = 64;
-/// Small files are handed to a reader together, up to so many bytes …
-const JOB_BYTES: u64 = 1 << 20;
+/// Small files are handed to a reader together, up to so many bytes, which fill a frame of
+/// its lane: what lies together compresses together, and is read together. …
+const JOB_BYTES: u64 = 5 << 19;
 /// … and so many files.
-const JOB_FILES: usize = 128;
+const JOB_FILES: usize = 512;
 
 /// One scan of a source.
 pub(super) struct Scan<'a> {

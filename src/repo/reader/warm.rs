@@ -16,7 +16,7 @@ use crate::repo::Result;
 /// So many frames behind small files that are being read are opened before anybody asks:
 /// two backups of files side by side, as there are on two cores, leave every other frame to
 /// the other.
-const FRAMES_BEHIND: usize = 4;
+const FRAMES_BEHIND: usize = 3;
 
 /// Frames that follow others in a pack.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Reader {
         let end = pack.directory.frames.len().min(start + FRAMES_BEHIND);
         let is_away = |frame| !self.frames.is_in_memory(&pack, frame);
         // Once half of them are used up the next are asked for.
-        let soon = start..end.min(start + FRAMES_BEHIND / 2);
+        let soon = start..end.min(start + FRAMES_BEHIND.div_ceil(2));
         soon.clone().any(is_away).then_some(Behind { pack: number, frames: start..end })
     }
 

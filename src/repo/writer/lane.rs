@@ -17,7 +17,7 @@ use crate::repo::trees::NodeSink;
 use crate::repo::{Error, Result};
 
 /// A frame is closed when it has so much content. Bytes.
-const FRAME_BYTES: usize = 2 << 20;
+const FRAME_BYTES: usize = 5 << 19;
 /// A chunk of at least this many bytes has a frame of its own.
 const ALONE_BYTES: usize = 192 << 10;
 
