@@ -6,9 +6,11 @@
 
 pub mod backup;
 pub mod check;
+pub mod diff;
 pub mod error;
 pub mod forget;
 pub mod gc;
+pub mod history;
 pub mod index;
 pub mod keys;
 pub mod look;

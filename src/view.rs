@@ -7,7 +7,9 @@
 //! zone are handed in.
 
 pub mod as_of;
+pub mod compare;
 pub mod error;
+pub mod history;
 pub mod namespace;
 pub mod selector;
 #[cfg(test)]

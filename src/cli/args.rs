@@ -6,6 +6,7 @@
 
 mod backup;
 mod check;
+mod diff;
 mod forget;
 mod gc;
 mod keys;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use backup::BackupArgs;
 pub use check::CheckArgs;
+pub use diff::{DiffArgs, HistoryArgs};
 pub use forget::ForgetArgs;
 pub use gc::GcArgs;
 pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
@@ -110,6 +112,12 @@ pub enum Command {
     /// Show all that is known of a file of the past
     #[command(long_about = look::STAT)]
     Stat(StatArgs),
+    /// Show what differs between two states of the past
+    #[command(long_about = diff::DIFF)]
+    Diff(DiffArgs),
+    /// Show every version that a path ever had
+    #[command(long_about = diff::HISTORY)]
+    History(HistoryArgs),
     /// Bring files back from a snapshot
     #[command(long_about = restore::RESTORE)]
     Restore(RestoreArgs),

@@ -2,9 +2,11 @@
 
 pub mod backup;
 mod check;
+mod diff;
 mod forget;
 mod gc;
 mod generate;
+mod history;
 mod index;
 mod init;
 mod keys;
@@ -32,6 +34,8 @@ pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done
         Command::Ls(args) => look::ls(context, &args),
         Command::Cat(args) => look::cat(context, &args),
         Command::Stat(args) => look::stat(context, &args),
+        Command::Diff(args) => diff::diff(context, &args),
+        Command::History(args) => history::history(context, &args),
         Command::Restore(args) => restore::restore(context, args, started),
         Command::Check(args) => check::check(context, &args, started),
         Command::Gc(args) => gc::gc(context, &args, started),

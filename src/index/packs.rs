@@ -5,6 +5,10 @@ use rusqlite::Connection;
 use super::{Index, Result, bad_column, optional};
 use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, WriterId};
 
+/// The bytes of all packs, each once however many claim it.
+const STORED_BYTES: &str = "SELECT coalesce(sum(size), 0)
+    FROM (SELECT max(size) AS size FROM pack GROUP BY id)";
+
 /// A record whose facts were checked and taken apart, ready to be folded.
 #[derive(Debug, Clone, Default)]
 pub struct FoldedRecord {
@@ -156,6 +160,8 @@ impl Index {
     /// [`super::Error`] if the index cannot be read.
     pub fn unknown_records(&self, ids: &[RecordId]) -> Result<Vec<RecordId>> {
         self.read(|db| {
+            // Beginning a transaction for each takes longer than to look.
+            let db = db.unchecked_transaction()?;
             let mut seen =
                 db.prepare_cached("SELECT 1 FROM record WHERE id = ?1 AND problem IS NULL")?;
             let mut unknown = Vec::new();
@@ -200,9 +206,20 @@ impl Index {
                 unsigned(one("SELECT count(*) FROM record")?),
                 unsigned(one("SELECT count(DISTINCT id) FROM pack")?),
                 unsigned(one("SELECT count(*) FROM chunk")?),
-                unsigned(one("SELECT coalesce(sum(size), 0)
-                     FROM (SELECT max(size) AS size FROM pack GROUP BY id)")?),
+                unsigned(one(STORED_BYTES)?),
             ))
+        })
+    }
+
+    /// How many bytes all packs take in the store. Reads a row for each pack.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Error`] if the index cannot be read.
+    pub fn stored_bytes(&self) -> Result<u64> {
+        self.read(|db| {
+            let sum: i64 = db.query_row(STORED_BYTES, [], |row| row.get(0))?;
+            Ok(u64::try_from(sum).unwrap_or(0))
         })
     }
 

@@ -391,9 +391,10 @@ impl Filesystem for Fuse {
         );
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let total = self.vfs.statfs();
-        reply.statfs(total.bytes.div_ceil(4096), 0, 0, total.files, 0, 4096, 255, 4096);
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.answer("statfs", ino, reply, Vfs::statfs, |reply, total| {
+            reply.statfs(total.bytes.div_ceil(4096), 0, 0, total.files, 0, 4096, 255, 4096);
+        });
     }
 
     /// What may be done the kernel decides: by mode and owner with `--allow-other`,

@@ -279,9 +279,9 @@ impl Vfs {
         self.namespace.attribute(ino, name, reach)
     }
 
-    pub(super) fn statfs(&self) -> Statfs {
-        let (bytes, files) = self.namespace.totals();
-        Statfs { bytes, files }
+    pub(super) fn statfs(&self, reach: Reach) -> Result<Statfs> {
+        let (bytes, files) = self.namespace.totals(reach)?;
+        Ok(Statfs { bytes, files })
     }
 
     /// Counts and logs a failure that tells of the repository or of asof itself; a

@@ -19,6 +19,17 @@ pub struct Found {
 }
 
 impl Found {
+    /// The entry at that place, if the node is a leaf that has it.
+    #[must_use]
+    pub fn in_leaf(node: &Arc<LoadedNode>, place: usize) -> Option<Found> {
+        match &node.node {
+            Node::Leaf(leaf) if place < leaf.entries.len() => {
+                Some(Found { node: Arc::clone(node), place })
+            }
+            _ => None,
+        }
+    }
+
     /// The entry.
     ///
     /// # Panics

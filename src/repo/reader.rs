@@ -62,7 +62,7 @@ impl Default for ReaderOptions {
     fn default() -> ReaderOptions {
         ReaderOptions {
             frame_bytes: 24 << 20,
-            node_bytes: 16 << 20,
+            node_bytes: 12 << 20,
             fetchers: 2,
             fetch_bytes: 4 << 20,
             run_bytes: 8 << 20,

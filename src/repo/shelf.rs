@@ -156,6 +156,6 @@ impl Library for Shelf {
     }
 
     fn stored_bytes(&self) -> Result<u64> {
-        Ok(self.repo.index().counts()?.3)
+        Ok(self.repo.index().stored_bytes()?)
     }
 }

@@ -26,6 +26,16 @@ pub trait NodeSink {
     /// What the store or the index say.
     fn node(&mut self, bytes: Vec<u8>) -> Result<ChunkId>;
 
+    /// The same for a node of a directory that has directories below it. It changes with any
+    /// of them, so it is soon out of date, while those that hold files alone stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`NodeSink::node`].
+    fn upper_node(&mut self, bytes: Vec<u8>) -> Result<ChunkId> {
+        self.node(bytes)
+    }
+
     /// Is shown every leaf of a directory before it is stored, with the inode
     /// numbers that were given along with its entries.
     fn leaf(&mut self, bytes: &[u8], inodes: &[u64]) {
@@ -169,7 +179,7 @@ impl DirBuilder {
         };
         let bytes = Node::Leaf(leaf).encode(&refs);
         sink.leaf(&bytes, &inodes);
-        let id = sink.node(bytes)?;
+        let id = store(&child, bytes, sink)?;
         self.done.push((child, id));
         Ok(())
     }
@@ -205,6 +215,11 @@ impl DirBuilder {
     }
 }
 
+/// Stores a part of a directory.
+fn store(part: &Child, bytes: Vec<u8>, sink: &mut dyn NodeSink) -> Result<ChunkId> {
+    if part.entries > part.direct { sink.upper_node(bytes) } else { sink.node(bytes) }
+}
+
 fn store_inner(
     children: &mut Vec<Child>,
     refs: &mut Vec<ChunkId>,
@@ -219,7 +234,7 @@ fn store_inner(
         entries: children.iter().map(|c| c.entries).sum(),
         bytes: children.iter().fold(0, |sum, c| c.bytes.saturating_add(sum)),
     };
-    let id = sink.node(Node::Inner(children).encode(&refs))?;
+    let id = store(&child, Node::Inner(children).encode(&refs), sink)?;
     Ok((child, id))
 }
 

@@ -207,6 +207,7 @@ impl Writer {
             frames: self.frames.clone(),
             to,
             open: RawFrame { to, plain: Vec::new(), chunks: Vec::new() },
+            upper: RawFrame { to, plain: Vec::new(), chunks: Vec::new() },
         }
     }
 

@@ -231,10 +231,21 @@ impl Namespace {
     }
 
     /// How many bytes the packs take, and how many entries the newest snapshots have.
-    #[must_use]
-    pub fn totals(&self) -> (u64, u64) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`], or the library's.
+    pub fn totals(&self, reach: Reach) -> Result<(u64, u64)> {
         let state = self.state();
-        (state.stored_bytes, state.entries)
+        let bytes = match (state.stored_bytes.get(), reach) {
+            (Some(bytes), _) => *bytes,
+            (None, Reach::Memory) => return Err(Error::WouldBlock),
+            (None, Reach::Store) => {
+                let bytes = self.library.stored_bytes()?;
+                *state.stored_bytes.get_or_init(|| bytes)
+            }
+        };
+        Ok((bytes, state.entries))
     }
 
     fn lookup_fixed(&self, dir: u64, name: &[u8], reach: Reach) -> Result<Looked> {

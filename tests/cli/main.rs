@@ -14,4 +14,5 @@ mod keys;
 mod look;
 mod mount;
 mod refusals;
+mod time;
 mod upgrade;

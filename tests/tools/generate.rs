@@ -5,8 +5,8 @@
 //!
 //! A backup of a million files a thousand times would take hours of reading what did
 //! not change. Here only what changes is made, and stored by the program's own writer:
-//! files of one chunk each, a hundred to a directory. The first snapshot has half of
-//! the chunks. Each of the others replaces ten files in each of some directories, of which
+//! files of one chunk each, a hundred to a directory, and a hundred of those to another, so
+//! that no directory grows with the repository. The first snapshot has half of the chunks. Each of the others replaces ten files in each of some directories, of which
 //! ten lie together.
 
 use std::collections::BTreeSet;
@@ -29,6 +29,8 @@ use asof::store::LocalStore;
 
 /// Files in a directory.
 const FILES: usize = 100;
+/// Directories in a directory of the root.
+const DIRS: usize = 100;
 /// Files of a directory that change together.
 const CHANGED: usize = 10;
 /// Directories beside each other that change together. If they were anywhere, each
@@ -55,7 +57,7 @@ fn main() -> Result<()> {
     )?);
     repo.sync(false)?;
     let dirs = (chunks / 2).div_ceil(FILES);
-    let mut world = World { repo, state: 1, dirs: vec![Dir::default(); dirs] };
+    let mut world = World { repo, state: 1, dirs: vec![Dir::default(); dirs], groups: Vec::new() };
     world.snapshot((0..dirs).collect(), FILES)?;
     let later = snapshots - 1;
     for number in 0..later {
@@ -84,6 +86,8 @@ struct World {
     repo: Arc<Repository>,
     state: u64,
     dirs: Vec<Dir>,
+    /// The directories of the root, as they are stored.
+    groups: Vec<Draft>,
 }
 
 impl World {
@@ -104,7 +108,9 @@ impl World {
         let writer = Writer::start(&repo, options, None, &progress, &Stop::new())?;
         let (mut data, mut nodes) = (writer.lane(ChunkKind::Data), writer.lane(ChunkKind::Node));
         let now = repo.clock().now();
+        let mut groups: BTreeSet<usize> = BTreeSet::new();
         for place in some {
+            groups.insert(place / DIRS);
             let mut dir = std::mem::take(&mut self.dirs[place]);
             let from = self.random(FILES - count + 1);
             for number in from..from + count {
@@ -119,8 +125,16 @@ impl World {
             self.dirs[place] = dir;
         }
         data.flush()?;
-        let stored = self.dirs.iter().filter_map(|dir| dir.stored.as_ref());
-        let root = store_dir(&repo, "", now, stored, &mut nodes)?;
+        for number in groups {
+            let dirs = self.dirs.iter().skip(number * DIRS).take(DIRS);
+            let stored = dirs.filter_map(|dir| dir.stored.as_ref());
+            let group = store_dir(&repo, &format!("g{number:05}"), now, stored, &mut nodes)?;
+            match self.groups.get_mut(number) {
+                Some(old) => *old = group,
+                None => self.groups.push(group),
+            }
+        }
+        let root = store_dir(&repo, "", now, self.groups.iter(), &mut nodes)?;
         let (snapshot, refs) = snapshot_of(root, now);
         let fact = Fact::Snapshot(Box::new(snapshot)).encode(&refs);
         nodes.statement(&fact, &refs)?;

@@ -68,7 +68,8 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Done, Failure> {
         }
         entries += 1;
         if context.out.is_json() {
-            context.out.json(&entry_json(&listed))?;
+            let entry = listed.found.entry();
+            context.out.json(&entry_json(&listed.path, entry, &owner_of(&listed)))?;
         } else if args.long {
             table.row(long_row(&listed, &zone));
             rows += 1;
@@ -118,12 +119,11 @@ fn long_row(listed: &Listed, zone: &Zone) -> [String; 6] {
     ]
 }
 
-fn entry_json(listed: &Listed) -> Value {
-    let entry = listed.found.entry();
-    let owner = owner_of(listed);
-    let text = std::str::from_utf8(&listed.path);
+/// An entry as programs are told of it.
+pub(super) fn entry_json(path: &[u8], entry: &Entry, owner: &Owner) -> Value {
+    let text = std::str::from_utf8(path);
     let mut object = json!({
-        "path": shown(&listed.path),
+        "path": shown(path),
         "kind": kind_name(entry.kind),
         "mode": format!("{:04o}", entry.mode),
         "uid": owner.uid,
@@ -137,7 +137,7 @@ fn entry_json(listed: &Listed) -> Value {
     });
     // What is not text is escaped above: here are the bytes themselves.
     if let (Err(_), Some(fields)) = (text, object.as_object_mut()) {
-        fields.insert("path_hex".to_owned(), json!(hex::encode(&listed.path)));
+        fields.insert("path_hex".to_owned(), json!(hex::encode(path)));
     }
     object
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fuser::{
     Errno, INodeNo, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyXattr,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr,
 };
 
 use crate::mount::counters::Counters;
@@ -42,6 +42,7 @@ fail!(
     ReplyEntry,
     ReplyLseek,
     ReplyOpen,
+    ReplyStatfs,
     ReplyXattr
 );
 

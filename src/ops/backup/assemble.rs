@@ -78,6 +78,10 @@ impl NodeSink for Sink<'_> {
         self.lane.node(bytes)
     }
 
+    fn upper_node(&mut self, bytes: Vec<u8>) -> repo::Result<ChunkId> {
+        self.lane.upper_node(bytes)
+    }
+
     fn leaf(&mut self, bytes: &[u8], inodes: &[u64]) {
         self.leaves.push(LeafPart { node: bytes.to_vec().into(), inodes: inodes.to_vec() });
     }

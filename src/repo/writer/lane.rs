@@ -2,6 +2,11 @@
 //!
 //! A lane gathers neighbouring small chunks into a frame, which is compressed as one. A
 //! chunk that the repository has, or that is on its way, goes no further.
+//!
+//! Nodes of directories with others below them have frames of their own. A small backup
+//! stores new ones on the way to every change, and the next backup makes most of them out of
+//! date; those of directories of files stay in use, and whoever reads them years and a
+//! thousand backups later should not unpack the others with them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,6 +32,8 @@ pub struct Lane {
     pub(super) frames: Option<Sender<RawFrame>>,
     pub(super) to: Destination,
     pub(super) open: RawFrame,
+    /// The same for nodes that are soon out of date.
+    pub(super) upper: RawFrame,
 }
 
 impl Lane {
@@ -36,13 +43,17 @@ impl Lane {
     ///
     /// [`Error::Interrupted`] if a stage failed; [`Writer::finish`](super::Writer::finish) returns why.
     pub fn add(&mut self, plain: &[u8], sha: &[u8; 32]) -> Result<ChunkId> {
+        self.add_to(plain, sha, |lane| &mut lane.open)
+    }
+
+    fn add_to(&mut self, plain: &[u8], sha: &[u8; 32], frame: Choose) -> Result<ChunkId> {
         self.shared.check()?;
         let id = self.shared.repo.keys().ids.chunk_id(self.to.0, sha);
         if !self.claim(id)? {
             self.shared.chunks_known.fetch_add(1, Ordering::Relaxed);
             return Ok(id);
         }
-        self.store(id, plain)?;
+        self.store(id, plain, frame)?;
         Ok(id)
     }
 
@@ -53,7 +64,7 @@ impl Lane {
     /// As [`Lane::add`].
     pub fn copy(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
         self.shared.check()?;
-        self.store(id, plain)
+        self.store(id, plain, |lane| &mut lane.open)
     }
 
     /// Stores the signed statement of a snapshot, given as its encoded fact with its
@@ -71,7 +82,7 @@ impl Lane {
         Ok(())
     }
 
-    fn store(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
+    fn store(&mut self, id: ChunkId, plain: &[u8], frame: Choose) -> Result<()> {
         self.shared.chunks_new.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
         if self.shared.options.dry_run {
@@ -82,11 +93,12 @@ impl Lane {
             let frame = RawFrame { to: self.to, plain: plain.to_vec(), chunks: vec![chunk] };
             return self.send(frame);
         }
-        if self.open.plain.len() + plain.len() > FRAME_BYTES {
-            self.flush()?;
+        if frame(self).plain.len() + plain.len() > FRAME_BYTES {
+            self.close(frame)?;
         }
-        self.open.plain.extend_from_slice(plain);
-        self.open.chunks.push(chunk);
+        let open = frame(self);
+        open.plain.extend_from_slice(plain);
+        open.chunks.push(chunk);
         Ok(())
     }
 
@@ -96,12 +108,14 @@ impl Lane {
     ///
     /// As [`Lane::add`].
     pub fn flush(&mut self) -> Result<()> {
-        if self.open.chunks.is_empty() {
-            return Ok(());
-        }
+        self.close(|lane| &mut lane.open)?;
+        self.close(|lane| &mut lane.upper)
+    }
+
+    fn close(&mut self, frame: Choose) -> Result<()> {
         let next = RawFrame { to: self.to, plain: Vec::new(), chunks: Vec::new() };
-        let full = std::mem::replace(&mut self.open, next);
-        self.send(full)
+        let full = std::mem::replace(frame(self), next);
+        if full.chunks.is_empty() { Ok(()) } else { self.send(full) }
     }
 
     /// True if this caller is the one to store the chunk.
@@ -128,9 +142,17 @@ impl Lane {
     }
 }
 
+/// Which of a lane's open frames.
+type Choose = fn(&mut Lane) -> &mut RawFrame;
+
 impl NodeSink for Lane {
     fn node(&mut self, bytes: Vec<u8>) -> Result<ChunkId> {
         let sha = sha256(&bytes);
         self.add(&bytes, &sha)
+    }
+
+    fn upper_node(&mut self, bytes: Vec<u8>) -> Result<ChunkId> {
+        let sha = sha256(&bytes);
+        self.add_to(&bytes, &sha, |lane| &mut lane.upper)
     }
 }

@@ -136,7 +136,7 @@ impl Reports {
             "last_refresh": freshness.at,
             "last_refresh_age_seconds": now.since(freshness.at).as_secs(),
             "refresh_failure": freshness.failure,
-            "stored_bytes": state.stored_bytes,
+            "stored_bytes": namespace.totals(Reach::Store).ok().map(|(bytes, _)| bytes),
             "sources": sources.collect::<Vec<_>>(),
         })
     }

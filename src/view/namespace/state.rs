@@ -4,7 +4,7 @@
 //! state of affairs.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::base::{Clock, SnapshotId, UnixTime};
@@ -26,7 +26,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct State {
     pub(super) timelines: Timelines,
     pub(super) infos: HashMap<SnapshotId, Arc<SnapshotInfo>>,
-    pub(super) stored_bytes: u64,
+    /// Once somebody has asked.
+    pub(super) stored_bytes: OnceLock<u64>,
     /// Entries of the newest snapshot of each source.
     pub(super) entries: u64,
     /// Instants that no calendar has, by name.
@@ -44,7 +45,7 @@ impl State {
         let entries = entries.fold(0, u64::saturating_add);
         let odd = timelines.instants().iter().map(|at| (instant_name(*at), *at));
         let odd = odd.filter(|(name, _)| name.starts_with('@')).collect();
-        Ok(State { timelines, infos, stored_bytes: library.stored_bytes()?, entries, odd })
+        Ok(State { timelines, infos, stored_bytes: OnceLock::new(), entries, odd })
     }
 
     /// The instant that a text means.

@@ -1,0 +1,175 @@
+//! `asof diff`.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use super::look::entry_json;
+use crate::base::units::show_size;
+use crate::cli::args::DiffArgs;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::open::{Need, library, open_repository, tell_problems};
+use crate::cli::output::printable;
+use crate::cli::show::{Done, count};
+use crate::format::node::FileKind;
+use crate::ops::diff::{self, Change, Changed, Side, Totals};
+use crate::ops::open::Freshness;
+use crate::ops::select::select;
+use crate::repo::Library;
+use crate::repo::reader::ReaderOptions;
+
+/// Longer files are not compared line by line. Bytes.
+const PATCH_BYTES_MAX: u64 = 8 << 20;
+/// What has a NUL in so many bytes is no text.
+const PROBE_BYTES: usize = 8000;
+
+/// Shows what differs.
+pub fn diff(context: &Context, args: &DiffArgs) -> Result<Done, Failure> {
+    let zone = context.zone()?;
+    let mut opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
+    let known = opened.problems.len();
+    let library: Arc<dyn Library> = library(context, &opened, ReaderOptions::default())?;
+    let (before, after) = opened.healing(|_| {
+        let select = |selector| select(library.as_ref(), selector, &zone, context.now());
+        Ok((select(&args.before)?, select(&args.after)?))
+    })?;
+    tell_problems(context, opened.problems.get(known..).unwrap_or_default());
+    let (old, new) = (before.path.clone(), after.path.clone());
+    let totals = diff::diff(library.as_ref(), &before, &after, &context.stop, |changed| {
+        let path = joined(&new, changed.path);
+        if context.out.is_json() {
+            context.out.json(&change_json(&path, changed))?;
+        } else if args.name_only {
+            match args.null {
+                true => context.out.bytes(&[&path[..], b"\0"].concat())?,
+                false => context.out.line(&printable(&path))?,
+            }
+        } else if args.patch {
+            patch(context, library.as_ref(), &joined(&old, changed.path), &path, changed)?;
+        } else {
+            let mut line = format!("{} {}", changed.change.letter(), printable(&path));
+            if args.stat {
+                line.push_str(&sizes(changed));
+            }
+            context.out.line(&line)?;
+        }
+        Ok::<(), Failure>(())
+    })?;
+    if args.stat {
+        context.out.line(&summary(&totals))?;
+    }
+    Ok(Done::new(summary(&totals)).with(&totals))
+}
+
+fn joined(base: &[u8], path: &[u8]) -> Vec<u8> {
+    let mut all = vec![b'/'];
+    all.extend_from_slice(base);
+    if !path.is_empty() {
+        if !base.is_empty() {
+            all.push(b'/');
+        }
+        all.extend_from_slice(path);
+    }
+    all
+}
+
+fn summary(totals: &Totals) -> String {
+    let Totals { added, removed, changed, attributes, bytes_after, bytes_before } = *totals;
+    format!(
+        "{} added, {} removed, {} changed, {} in attributes alone; {} before, {} after",
+        count(added, "name", "names"),
+        added_to(removed),
+        added_to(changed),
+        added_to(attributes),
+        show_size(bytes_before),
+        show_size(bytes_after)
+    )
+}
+
+fn added_to(n: u64) -> String {
+    crate::base::units::show_count(n)
+}
+
+fn sizes(changed: &Changed<'_>) -> String {
+    let of = |side: &Option<Side<'_>>| match side {
+        None => "-".to_owned(),
+        Some(side) if side.entry.kind == FileKind::File => show_size(side.entry.size),
+        Some(side) => crate::ops::look::kind_name(side.entry.kind).to_owned(),
+    };
+    let mut text = format!("  {} -> {}", of(&changed.before), of(&changed.after));
+    if changed.change == Change::Attributes {
+        text = format!("  {}", aspects(changed).join(", "));
+    }
+    text
+}
+
+fn aspects(changed: &Changed<'_>) -> Vec<&'static str> {
+    let of = changed.aspects;
+    [
+        (of.kind, "kind"),
+        (of.content, "content"),
+        (of.mode, "mode"),
+        (of.owner, "owner"),
+        (of.mtime, "mtime"),
+        (of.xattrs, "xattrs"),
+    ]
+    .into_iter()
+    .filter_map(|(differs, name)| differs.then_some(name))
+    .collect()
+}
+
+fn change_json(path: &[u8], changed: &Changed<'_>) -> Value {
+    let side = |side: &Option<Side<'_>>| {
+        side.as_ref().map(|side| entry_json(path, side.entry, &side.owner))
+    };
+    json!({
+        "path": crate::source::path::shown(path),
+        "change": changed.change,
+        "aspects": aspects(changed),
+        "before": side(&changed.before),
+        "after": side(&changed.after),
+    })
+}
+
+/// Writes the lines in which two files differ.
+fn patch(
+    context: &Context,
+    library: &dyn Library,
+    old: &[u8],
+    new: &[u8],
+    changed: &Changed<'_>,
+) -> Result<(), Failure> {
+    let is_file = |side: &Side<'_>| side.entry.kind == FileKind::File;
+    let (before, after) = (
+        changed.before.as_ref().filter(|side| is_file(side)),
+        changed.after.as_ref().filter(|side| is_file(side)),
+    );
+    if before.is_none() && after.is_none() || changed.change == Change::Attributes {
+        // A patch has no words for these.
+        return Ok(());
+    }
+    let text = |side: Option<&Side<'_>>| match side {
+        None => Ok(Some(Vec::new())),
+        Some(side) => diff::bytes_of(library, side, PATCH_BYTES_MAX),
+    };
+    let name = |side: Option<&Side<'_>>, letter: &str, path: &[u8]| match side {
+        None => "/dev/null".to_owned(),
+        Some(_) => format!("{letter}{}", printable(path)),
+    };
+    let (from, to) = (name(before, "a", old), name(after, "b", new));
+    let is_text = |bytes: &Option<Vec<u8>>| {
+        bytes.as_ref().is_some_and(|bytes| !bytes.iter().take(PROBE_BYTES).any(|b| *b == 0))
+    };
+    let (before, after) = (text(before)?, text(after)?);
+    if !is_text(&before) || !is_text(&after) {
+        return Ok(context.out.line(&format!("Binary files {from} and {to} differ"))?);
+    }
+    let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+    let lines = TextDiff::from_lines(before.as_slice(), after.as_slice());
+    let mut bytes = Vec::new();
+    let written = lines.unified_diff().header(&from, &to).to_writer(&mut bytes);
+    written.map_err(|error| Failure::from(crate::cli::output::OutputError::from(error)))?;
+    Ok(context.out.bytes(&bytes)?)
+}

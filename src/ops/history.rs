@@ -1,0 +1,73 @@
+//! From a selector to the snapshots whose history it means.
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use crate::base::UnixTime;
+use crate::ops::select::{snapshot_among, timelines};
+use crate::ops::{Error, Result};
+use crate::repo::{Library, SnapshotInfo};
+use crate::source::path::shown;
+use crate::view::Zone;
+use crate::view::history::{NameSeen, Version, names, versions};
+use crate::view::selector::Selector;
+
+/// The history of a path.
+pub struct History {
+    /// The source.
+    pub source: String,
+    /// The path, without slashes at either end.
+    pub path: Vec<u8>,
+    /// What was there, the newest last.
+    pub versions: Vec<Version>,
+    /// Names that were in the directory there, if they were asked for.
+    pub names: Vec<(Vec<u8>, NameSeen)>,
+}
+
+/// What was under the selected path in every snapshot of its source, up to the selected
+/// time; and every name that was in it, `with_names`.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] if nothing ever was, what a selector can fail by, and the library's.
+pub fn history(
+    library: &dyn Library,
+    selector: &Selector,
+    with_names: bool,
+    zone: &Zone,
+    now: UnixTime,
+) -> Result<History> {
+    let infos = library.snapshots()?;
+    let newest = snapshot_among(&infos, selector, zone, now)?;
+    let source = newest.snapshot.source.clone();
+    let snapshots = up_to(&infos, &newest);
+    let path: Vec<&[u8]> = selector
+        .path_or_root()
+        .as_os_str()
+        .as_bytes()
+        .split(|b| *b == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+        .collect();
+    let path = path.join(&b'/');
+    let versions = versions(library, &snapshots, &path)?;
+    if versions.is_empty() {
+        let what =
+            format!("/{} never was in {source} ({} snapshots)", shown(&path), snapshots.len());
+        return Err(Error::NotFound { what });
+    }
+    let names = match with_names {
+        true => names(library, &snapshots, &path)?.into_iter().collect(),
+        false => Vec::new(),
+    };
+    Ok(History { source, path, versions, names })
+}
+
+/// The snapshots of a snapshot's source up to it, oldest first.
+fn up_to(infos: &[Arc<SnapshotInfo>], newest: &SnapshotInfo) -> Vec<Arc<SnapshotInfo>> {
+    let by_id: std::collections::HashMap<_, _> =
+        infos.iter().map(|info| (info.snapshot.id, info)).collect();
+    let lines = timelines(infos);
+    let line = lines.of(&newest.snapshot.source);
+    let end = line.iter().position(|head| head.id == newest.snapshot.id).map_or(0, |at| at + 1);
+    line[..end].iter().filter_map(|head| by_id.get(&head.id).map(|info| Arc::clone(info))).collect()
+}

@@ -1,0 +1,139 @@
+//! Several moments beside each other: `diff`, `history`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+
+/// Two snapshots: of what is there at first, and of it with a change of every kind.
+fn two() -> Bench {
+    let bench = Bench::with_repository();
+    bench.write("src/old", b"one\ntwo\nthree\n");
+    bench.write("src/gone/file", b"gone\n");
+    bench.write("src/turned", b"a file\n");
+    bench.write("src/binary", b"\0\x01\x02");
+    bench.backup().exits(0);
+    bench.write("src/old", b"one\n2\nthree\n");
+    std::fs::remove_dir_all(bench.path("src/gone")).unwrap();
+    std::fs::remove_file(bench.path("src/turned")).unwrap();
+    bench.write("src/turned/inside", b"now a directory\n");
+    bench.write("src/binary", b"\0\x01\x03");
+    let hello = bench.path("src/hello");
+    std::fs::set_permissions(hello, std::fs::Permissions::from_mode(0o600)).unwrap();
+    bench.backup().exits(0);
+    bench
+}
+
+fn ids(bench: &Bench) -> Vec<String> {
+    let listed = bench.asof(["snapshots", "--json"]).exits(0).json();
+    let id = |snapshot: &Value| format!("id:{}", snapshot["id"].as_str().unwrap());
+    listed["snapshots"].as_array().unwrap().iter().map(id).collect()
+}
+
+#[test]
+fn what_differs_is_listed_by_what_became_of_it() {
+    let bench = two();
+    let ids = ids(&bench);
+    let shown = bench.asof(["diff", &ids[0], &ids[1]]).exits(0).stdout;
+    assert_eq!(
+        shown,
+        "M /binary\n- /gone\n- /gone/file\nU /hello\nM /old\nT /turned\n+ /turned/inside\n"
+    );
+    assert_eq!(bench.asof(["diff", &ids[1], "s"]).exits(0).stdout, "");
+    let names = bench.asof(["diff", "--name-only", "-0", &ids[1], &ids[0]]).exits(0).stdout;
+    assert!(names.starts_with("/binary\0/gone\0/gone/file\0/hello\0"), "{names:?}");
+    let below = format!("{}:/gone", ids[0]);
+    bench.asof(["diff", &below, &format!("{}:/turned", ids[1])]).exits(0).shows("- /turned/file\n");
+    bench.asof(["diff", &below, &format!("{}:/gone", ids[1])]).exits(1).tells("/gone is not in s@");
+}
+
+#[test]
+fn sizes_totals_and_reasons_are_told() {
+    let bench = two();
+    let ids = ids(&bench);
+    let stat = bench.asof(["diff", "--stat", &ids[0], "s"]).exits(0);
+    stat.shows("U /hello  mode\n")
+        .shows("M /old  14 B -> 12 B\n")
+        .shows("T /turned  7 B -> directory\n")
+        .shows("1 name added, 2 removed, 3 changed, 1 in attributes alone");
+    let json = bench.asof(["diff", "--json", &ids[0], "s"]).exits(0).stdout;
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [.., old, _, _, report] = lines.as_slice() else { panic!("{json}") };
+    assert_eq!((&old["path"], &old["change"]), (&"/old".into(), &"content".into()));
+    assert_eq!((&old["before"]["size"], &old["after"]["size"]), (&14.into(), &12.into()));
+    assert_eq!((&report["added"], &report["removed"]), (&1.into(), &2.into()));
+}
+
+/// `patch` makes the later state of the earlier one, but for what a patch cannot say.
+#[test]
+fn a_patch_is_one() {
+    let bench = two();
+    let ids = ids(&bench);
+    let patch = bench.asof(["diff", "--patch", &ids[0], "s"]).exits(0);
+    let patch =
+        patch.shows("Binary files a/binary and b/binary differ\n").shows("-two\n+2\n").stdout;
+    bench.asof(["restore", &ids[0], "--target", "copy"]).exits(0);
+    std::fs::remove_file(bench.path("copy/turned")).unwrap();
+    bench.write("patch", patch.replace("--- a/turned\n+++ /dev/null", "").as_bytes());
+    let text: String = patch
+        .split_inclusive('\n')
+        .skip_while(|line| !line.starts_with("--- a/old"))
+        .take_while(|line| !line.starts_with("--- a/turned"))
+        .collect();
+    bench.write("patch", text.as_bytes());
+    let mut command = Command::new("patch");
+    command.args(["-p1", "-d", "copy", "-i", "../patch"]).current_dir(bench.path(""));
+    assert!(command.stdout(Stdio::null()).status().unwrap().success(), "{text}");
+    assert_eq!(std::fs::read(bench.path("copy/old")).unwrap(), b"one\n2\nthree\n");
+}
+
+#[test]
+fn every_version_of_a_path_has_a_row() {
+    let bench = Bench::with_repository();
+    bench.backup().exits(0);
+    bench.backup().exits(0);
+    std::fs::remove_file(bench.path("src/hello")).unwrap();
+    bench.backup().exits(0);
+    bench.write("src/hello", b"hello again\n");
+    bench.write("src/late", b"late\n");
+    bench.backup().exits(0);
+    let shown = bench.asof(["history", "s:/hello"]).exits(0).shows("SHA256").stdout;
+    let rows: Vec<Vec<&str>> = shown.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 4, "{shown}");
+    // Two columns of dates and times are four words.
+    let part = |row: usize| (rows[row][4], rows[row][5]);
+    assert_eq!((part(1), part(2).0), (("2", "-rw-r--r--"), "1"));
+    assert_eq!(part(2).1, "deleted");
+    assert_eq!(rows[3][7], "12");
+    let json = bench.asof(["history", "--json", "s:/hello"]).exits(0).json();
+    let versions = json["versions"].as_array().unwrap();
+    assert_eq!(versions.len(), 3);
+    assert_eq!((&versions[1]["present"], &versions[1]["entry"]), (&false.into(), &Value::Null));
+    // What it says selects what it shows.
+    let selector = format!("{}:/hello", versions[0]["selector"].as_str().unwrap());
+    assert_eq!(bench.asof(["cat", &selector]).exits(0).stdout, "hello\n");
+    let until = format!("{}:/hello", versions[1]["selector"].as_str().unwrap());
+    let json = bench.asof(["history", "--json", &until]).exits(0).json();
+    assert_eq!(json["versions"].as_array().unwrap().len(), 2);
+    bench.asof(["history", "s:/never"]).exits(1).tells("/never never was in s (4 snapshots)");
+}
+
+#[test]
+fn a_directory_has_every_name_that_ever_was_in_it() {
+    let bench = Bench::with_repository();
+    bench.backup().exits(0);
+    std::fs::remove_file(bench.path("src/hello")).unwrap();
+    bench.write("src/late", b"late\n");
+    bench.backup().exits(0);
+    let json = bench.asof(["history", "--names", "--json", "s"]).exits(0).json();
+    let name = |name: &Value| {
+        (name["name"].as_str().unwrap().to_owned(), name["present"].as_bool().unwrap())
+    };
+    let names: Vec<_> = json["names"].as_array().unwrap().iter().map(name).collect();
+    let expected =
+        [("hello", false), ("large", true), ("late", true), ("link", true), ("sub", true)];
+    assert_eq!(names, expected.map(|(name, present)| (name.to_owned(), present)));
+    bench.asof(["history", "--names", "s"]).exits(0).shows("deleted  file");
+}
