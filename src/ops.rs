@@ -8,6 +8,7 @@ pub mod backup;
 pub mod check;
 pub mod diff;
 pub mod error;
+pub mod find;
 pub mod forget;
 pub mod gc;
 pub mod history;

@@ -7,6 +7,7 @@
 mod backup;
 mod check;
 mod diff;
+mod find;
 mod forget;
 mod gc;
 mod keys;
@@ -22,10 +23,11 @@ use clap::{Args, Parser, Subcommand};
 pub use backup::BackupArgs;
 pub use check::CheckArgs;
 pub use diff::{DiffArgs, HistoryArgs};
+pub use find::{FindArgs, Type as FindType};
 pub use forget::ForgetArgs;
 pub use gc::GcArgs;
 pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
-pub use look::{CatArgs, IndexCommand, LsArgs, SnapshotsArgs, StatArgs, StatusArgs};
+pub use look::{CatArgs, IndexCommand, LsArgs, ManifestArgs, SnapshotsArgs, StatArgs, StatusArgs};
 pub use mount::{MountArgs, UmountArgs};
 pub use restore::{OverwriteArg, RestoreArgs};
 
@@ -118,6 +120,12 @@ pub enum Command {
     /// Show every version that a path ever had
     #[command(long_about = diff::HISTORY)]
     History(HistoryArgs),
+    /// Search every snapshot at once
+    #[command(long_about = find::FIND)]
+    Find(FindArgs),
+    /// Write the SHA-256 of every file of the past, for sha256sum -c
+    #[command(long_about = look::MANIFEST)]
+    Manifest(ManifestArgs),
     /// Bring files back from a snapshot
     #[command(long_about = restore::RESTORE)]
     Restore(RestoreArgs),

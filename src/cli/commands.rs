@@ -3,6 +3,7 @@
 pub mod backup;
 mod check;
 mod diff;
+mod find;
 mod forget;
 mod gc;
 mod generate;
@@ -11,6 +12,7 @@ mod index;
 mod init;
 mod keys;
 mod look;
+mod manifest;
 mod mount;
 mod restore;
 mod snapshots;
@@ -35,7 +37,9 @@ pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done
         Command::Cat(args) => look::cat(context, &args),
         Command::Stat(args) => look::stat(context, &args),
         Command::Diff(args) => diff::diff(context, &args),
+        Command::Find(args) => find::find(context, &args),
         Command::History(args) => history::history(context, &args),
+        Command::Manifest(args) => manifest::manifest(context, &args),
         Command::Restore(args) => restore::restore(context, args, started),
         Command::Check(args) => check::check(context, &args, started),
         Command::Gc(args) => gc::gc(context, &args, started),

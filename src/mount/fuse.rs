@@ -71,13 +71,22 @@ const BACKING_DEPTH: u32 = 2;
 /// A generation that never changes: numbers are not used twice.
 const GENERATION: Generation = Generation(0);
 
+/// What is asked of the kernel, and answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asks {
+    /// Whether ACLs are enforced, with everything else.
+    pub(super) acls: bool,
+    /// Whether there are extended attributes.
+    pub(super) xattrs: bool,
+    /// Whether the kernel is asked for nothing that only makes it faster.
+    pub(super) plain: bool,
+}
+
 /// The file system as fuser calls it.
 pub(super) struct Fuse {
     vfs: Arc<Vfs>,
     pool: Pool,
-    /// Whether ACLs are enforced, with everything else.
-    enforce: bool,
-    xattrs: bool,
+    asks: Asks,
     seats: Seats,
     /// Plain copies, if large files are passed through.
     copies: Option<Arc<Copies>>,
@@ -92,23 +101,12 @@ impl Fuse {
     pub(super) fn new(
         vfs: Arc<Vfs>,
         pool: Pool,
-        enforce: bool,
-        xattrs: bool,
+        asks: Asks,
         seats: Seats,
         copies: Option<Arc<Copies>>,
         alive: Sender<Infallible>,
     ) -> Fuse {
-        Fuse {
-            vfs,
-            pool,
-            enforce,
-            xattrs,
-            seats,
-            copies,
-            no_open: false,
-            no_opendir: false,
-            _alive: alive,
-        }
+        Fuse { vfs, pool, asks, seats, copies, no_open: false, no_opendir: false, _alive: alive }
     }
 
     /// Answers from memory, or lets the pool answer.
@@ -156,17 +154,20 @@ impl Filesystem for Fuse {
         if let Err(most) = config.set_max_readahead(READ_AHEAD_MAX) {
             let _ = config.set_max_readahead(most);
         }
-        let mut wanted = InitFlags::FUSE_ASYNC_READ
-            | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_AUTO_INVAL_DATA
-            | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
-        wanted |= match &self.copies {
-            None => InitFlags::FUSE_NO_OPEN_SUPPORT,
-            Some(_) => InitFlags::FUSE_PASSTHROUGH,
-        };
-        if self.enforce {
+        let mut wanted = InitFlags::FUSE_ASYNC_READ | InitFlags::FUSE_AUTO_INVAL_DATA;
+        if !self.asks.plain {
+            wanted |= InitFlags::FUSE_PARALLEL_DIROPS
+                | InitFlags::FUSE_DO_READDIRPLUS
+                | InitFlags::FUSE_CACHE_SYMLINKS
+                | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+            if self.copies.is_none() {
+                wanted |= InitFlags::FUSE_NO_OPEN_SUPPORT;
+            }
+        }
+        if self.copies.is_some() {
+            wanted |= InitFlags::FUSE_PASSTHROUGH;
+        }
+        if self.asks.acls {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
         let granted = wanted & config.capabilities();
@@ -363,7 +364,7 @@ impl Filesystem for Fuse {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        if !self.xattrs {
+        if !self.asks.xattrs {
             return reply.error(Errno::ENOSYS);
         }
         self.count(|c| &c.xattrs, 1);
@@ -378,7 +379,7 @@ impl Filesystem for Fuse {
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        if !self.xattrs {
+        if !self.asks.xattrs {
             return reply.error(Errno::ENOSYS);
         }
         self.count(|c| &c.xattrs, 1);

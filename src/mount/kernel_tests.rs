@@ -7,6 +7,7 @@
 //! Mounting as an ordinary user through `fusermount3` is for the tests of the
 //! command line, which run the program as another user.
 
+mod changes;
 mod clients;
 mod life;
 mod passthrough;

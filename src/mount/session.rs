@@ -31,7 +31,7 @@ use fuser::{Config, INodeNo, MountOption, Session, SessionACL};
 use crate::base::{Clock, Kind, Stop};
 use crate::mount::copies::{Copies, PassthroughOptions};
 use crate::mount::counters::Counters;
-use crate::mount::fuse::{Fuse, Seats};
+use crate::mount::fuse::{Asks, Fuse, Seats};
 use crate::mount::mountinfo::{self, Mounted};
 use crate::mount::pool::Pool;
 use crate::mount::push::Pusher;
@@ -72,6 +72,8 @@ pub struct MountOptions {
     pub workers: usize,
     /// How many event loops there are.
     pub threads: usize,
+    /// Whether nothing is asked of the kernel that older ones lack, and nothing pushed into it.
+    pub plain: bool,
     /// Whether the kernel reads large files by itself, from plain copies.
     pub passthrough: Option<PassthroughOptions>,
     /// Directories that the mount may not lie in or over: the store's.
@@ -90,6 +92,7 @@ impl Default for MountOptions {
             deadline: Duration::from_secs(120),
             workers: 16,
             threads: 2,
+            plain: false,
             passthrough: None,
             forbidden: Vec::new(),
         }
@@ -197,12 +200,13 @@ pub fn serve(
     let vfs = file_system(library, &path, options)?;
     let pool = Pool::new(options.workers, options.deadline).map_err(point_error)?;
     let (alive, end) = bounded(0);
-    let seats = Seats::for_loops(options.threads);
+    let seats = Seats::for_loops(if options.plain { 0 } else { options.threads });
     let copies =
         options.passthrough.clone().map(|options| Copies::start(Arc::clone(&vfs), options));
     let copies = copies.transpose().map_err(point_error)?.map(Arc::new);
     let (acls, xattrs) = (options.allow_other, !options.no_xattrs);
-    let fuse = Fuse::new(Arc::clone(&vfs), pool, acls, xattrs, seats, copies, alive);
+    let asks = Asks { acls, xattrs, plain: options.plain };
+    let fuse = Fuse::new(Arc::clone(&vfs), pool, asks, seats, copies, alive);
     let session = Session::new(fuse, &path, &config(options)).map_err(point_error)?;
     let session_error = |source| MountError::Session { path: path.clone(), source };
     let session = ManuallyDrop::new(session.spawn().map_err(session_error)?);
@@ -211,8 +215,10 @@ pub fn serve(
     let notifier = session.notifier();
     let sink = Box::new(move |ino, bytes: &[u8]| notifier.store(INodeNo(ino), 0, bytes));
     let (library, counters) = (Arc::clone(vfs.library()), Arc::clone(vfs.counters()));
-    let pusher = Pusher::start(library, counters, sink, options.threads);
-    vfs.push_by(pusher.map_err(session_error)?);
+    if !options.plain {
+        let pusher = Pusher::start(library, counters, sink, options.threads);
+        vfs.push_by(pusher.map_err(session_error)?);
+    }
     let refresh = refresh::start(vfs, session.notifier(), options.refresh_interval);
     let refresh = refresh.map_err(session_error)?;
     ready();

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::base::Stop;
 use crate::format::node::{Entry, Owner};
+use crate::ops::Result;
 use crate::ops::select::Selected;
-use crate::ops::{Error, Result};
 use crate::repo::browse::Found;
 use crate::repo::{self, Library};
 use crate::view::compare::{Aspects, Difference, Go, compare};
@@ -119,7 +119,7 @@ impl Totals {
 /// # Errors
 ///
 /// The library's, and what `visit` returns.
-pub fn diff<E: From<Error>>(
+pub fn diff<E: From<repo::Error>>(
     library: &dyn Library,
     before: &Selected,
     after: &Selected,
@@ -143,25 +143,15 @@ pub fn diff<E: From<Error>>(
     }
     compare(library, before.dir(), after.dir(), |difference| {
         if stop.is_raised() {
-            return Err(Wrapped(Error::from(repo::Error::Interrupted).into()));
+            return Err(E::from(repo::Error::Interrupted));
         }
         if let Some(changed) = changed(difference) {
             totals.add(&changed);
-            visit(&changed).map_err(Wrapped)?;
+            visit(&changed)?;
         }
         Ok(Go::Into)
-    })
-    .map_err(|Wrapped(error)| error)?;
+    })?;
     Ok(totals)
-}
-
-/// An error of the caller's, of which a library's can be made.
-struct Wrapped<E>(E);
-
-impl<E: From<Error>> From<repo::Error> for Wrapped<E> {
-    fn from(error: repo::Error) -> Wrapped<E> {
-        Wrapped(Error::from(error).into())
-    }
 }
 
 fn changed<'a>(difference: &Difference<'a>) -> Option<Changed<'a>> {

@@ -76,6 +76,14 @@ pub struct Difference<'p> {
     pub aspects: Aspects,
 }
 
+impl Difference<'_> {
+    /// Whether what is there is not what was there, and not only what is below it.
+    #[must_use]
+    pub fn is_other(&self) -> bool {
+        self.before.is_none() || self.after.is_none() || !self.aspects.is_empty()
+    }
+}
+
 /// Whether to look below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Go {

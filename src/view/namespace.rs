@@ -5,6 +5,7 @@
 //! at/<instant>/<source>/…       each source's newest snapshot at that instant
 //! at/<another spelling> -> <instant>
 //! snapshots/<source>/<time>/…   each snapshot
+//! changes/<source>/<time>..<time>/{before,after}/…   what differs between two
 //! .asof/status.json  .asof/counters.json
 //! ```
 //!
@@ -26,10 +27,10 @@
 //! points to with a rank that no entry has, so links need no table, and a link of
 //! one number never changes its target: what moves is which number the name has.
 //!
-//! `history/` and `changes/` will be further names in the root and further kinds
-//! of view.
+//! `history/` will be a further name in the root and a further kind of view.
 
 mod attributes;
+mod changes;
 mod enter;
 mod item;
 mod list;
@@ -54,6 +55,7 @@ pub use self::list::{FIRST_POSITION, Row};
 pub use self::reports::Figures;
 pub use self::state::Changes;
 
+use self::changes::{counterpart, differs};
 use self::reports::{Report, Reports};
 use self::state::State;
 use self::views::{View, Viewed, Views};
@@ -69,10 +71,14 @@ pub const SNAPSHOTS: u64 = 3;
 /// `.asof/`.
 pub const REPORTS: u64 = 4;
 const FIRST_REPORT: u64 = 5;
+/// `changes/`.
+pub const CHANGES: u64 = 16;
 /// The rank of the link that leads to a view from beside it.
 const LINK_RANK: u64 = RANK_LIMIT + 1;
 /// The rank of the link that leads to a view from the root.
 const LATEST_RANK: u64 = RANK_LIMIT + 2;
+/// The rank of the link that leads to a pair of snapshots from beside it.
+const PAIR_LINK_RANK: u64 = RANK_LIMIT + 3;
 
 /// The directories of one mount. Shared by many threads.
 pub struct Namespace {
@@ -146,10 +152,16 @@ impl Namespace {
         let (view, rank) = self.place(dir)?;
         let Some(view) = view else { return self.lookup_fixed(dir, name, reach) };
         match &view.view {
-            View::Snapshot { tree, .. } if rank < RANK_LIMIT => {
+            View::Snapshot { tree, unlike, .. } if rank < RANK_LIMIT => {
                 let Some(found) = tree.lookup(rank, name, reach)? else {
                     return Ok(Looked::absent(Life::Forever));
                 };
+                if let Some(other) = unlike {
+                    let there = counterpart(tree, rank, other, reach)?;
+                    if !differs(&found, other, there, reach)? {
+                        return Ok(Looked::absent(Life::Forever));
+                    }
+                }
                 Ok(Looked::at(entry(&view, tree, found, reach)?, Life::Forever))
             }
             View::Instant(at) if rank == 0 => {
@@ -162,6 +174,8 @@ impl Namespace {
                 }
             }
             View::Source(source) if rank == 0 => self.lookup_snapshot(source, name, &view, reach),
+            View::Changes(source) if rank == 0 => self.lookup_pair(source, name, &view, reach),
+            View::Pair { .. } if rank == 0 => self.lookup_side(&view, name, reach),
             _ => Err(Error::NotADirectory),
         }
     }
@@ -183,9 +197,16 @@ impl Namespace {
             (View::Instant(at), LATEST_RANK) => {
                 Ok(Item::Link { ino, target: format!("at/{}", instant_name(*at)), mtime: *at })
             }
-            (View::Source(source), 0) => {
+            (View::Source(source) | View::Changes(source), 0) => {
                 let newest = self.state().timelines.of(source).last().map(Head::at);
                 Ok(Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief })
+            }
+            (View::Pair { after, .. }, 0) => {
+                Ok(Item::Dir { ino, mtime: after.info().shown_from(), life: Life::Forever })
+            }
+            (View::Pair { after, .. }, PAIR_LINK_RANK) => {
+                let target = view.path.rsplit('/').next().unwrap_or_default().to_owned();
+                Ok(Item::Link { ino, target, mtime: after.info().shown_from() })
             }
             (View::Snapshot { tree, .. }, LINK_RANK) => {
                 let snapshot = &tree.info().snapshot;
@@ -211,6 +232,8 @@ impl Namespace {
         match &view.view {
             View::Instant(_) => Ok(AT),
             View::Source(_) => Ok(SNAPSHOTS),
+            View::Changes(_) => Ok(CHANGES),
+            View::Pair { within, .. } => Ok(number(*within, 0)),
             View::Snapshot { within, .. } if rank == 0 => Ok(number(*within, 0)),
             View::Snapshot { tree, .. } => Ok(number(view.number, tree.parent(rank, reach)?)),
         }
@@ -254,6 +277,7 @@ impl Namespace {
             ROOT => match name {
                 b"at" => self.fixed_named(AT, Life::Settled, reach),
                 b"snapshots" => self.fixed_named(SNAPSHOTS, Life::Settled, reach),
+                b"changes" => self.fixed_named(CHANGES, Life::Settled, reach),
                 b".asof" => self.fixed_named(REPORTS, Life::Settled, reach),
                 b"latest" => match state.timelines.instants().last() {
                     Some(at) => {
@@ -266,10 +290,10 @@ impl Namespace {
                 _ => Ok(Looked::absent(Life::Settled)),
             },
             AT => self.lookup_time(&state, name, reach),
-            SNAPSHOTS => {
+            SNAPSHOTS | CHANGES => {
                 let name = text(name).filter(|name| !state.timelines.of(name).is_empty());
                 let Some(source) = name else { return Ok(Looked::absent(Life::Momentary)) };
-                let view = self.source(source, reach)?;
+                let view = self.of_source(dir, source, reach)?;
                 Ok(Looked::at(self.item(number(view.number, 0), reach)?, Life::Settled))
             }
             REPORTS => match Report::named(name) {
@@ -330,7 +354,7 @@ impl Namespace {
         let state = self.state();
         let newest = state.timelines.instants().last().copied().unwrap_or_default();
         let mtime = match ino {
-            ROOT | SNAPSHOTS => newest,
+            ROOT | SNAPSHOTS | CHANGES => newest,
             // What is listed changes at midnight too, and the kernel looks at this.
             AT => newest.max(state::midnight(&self.zone, &self.clock)),
             REPORTS => self.reports.last_refresh(),

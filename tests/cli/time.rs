@@ -137,3 +137,79 @@ fn a_directory_has_every_name_that_ever_was_in_it() {
     assert_eq!(names, expected.map(|(name, present)| (name.to_owned(), present)));
     bench.asof(["history", "--names", "s"]).exits(0).shows("deleted  file");
 }
+
+/// `sha256sum` finds every file as it was, with whatever name, and one that changed.
+#[test]
+fn a_manifest_is_what_sha256sum_checks() {
+    let bench = Bench::with_repository();
+    bench.write("src/empty", b"");
+    bench.write("src/odd\\name\nof two lines", b"odd\n");
+    bench.backup().exits(0);
+    let ran = bench.asof(["manifest", "s"]).exits(0);
+    std::fs::write(bench.path("list"), &ran.output.stdout).unwrap();
+    let check = || {
+        let mut command = Command::new("sha256sum");
+        command.args(["-c", "--strict", "../list"]).current_dir(bench.path("src"));
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (success, said) = check();
+    assert!(success && said.lines().count() == 5, "{said}");
+    bench.write("src/sub/deep", b"tampered\n");
+    let (success, said) = check();
+    assert!(!success && said.contains("sub/deep: FAILED"), "{said}");
+    bench.asof(["manifest", "s:/hello"]).exits(0).shows("  hello\n");
+    bench.asof(["manifest", "s:/nothing"]).exits(1).tells("/nothing is not in s@");
+}
+
+#[test]
+fn everything_that_ever_was_is_found_with_its_time() {
+    let bench = two();
+    let found = |args: &[&str]| {
+        let all = ["find", "--json"].iter().chain(args);
+        let shown = bench.asof(all).exits(0).stdout;
+        let hits = shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let hit = |hit: Value| {
+            let path = hit["entry"]["path"].as_str()?.to_owned();
+            Some((path, hit["state"] == "present"))
+        };
+        let mut hits: Vec<_> = hits.filter_map(hit).collect();
+        hits.sort();
+        hits
+    };
+    let hits = |all: &[(&str, bool)]| {
+        all.iter().map(|(path, present)| ((*path).to_owned(), *present)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["--name", "ol*"]), hits(&[("old", false), ("old", true)]));
+    assert_eq!(found(&["--path", "/gone"]), hits(&[("gone", false), ("gone/file", false)]));
+    assert_eq!(found(&["--path", "gon"]), hits(&[]));
+    let turned = hits(&[("turned", false), ("turned", true), ("turned/inside", true)]);
+    assert_eq!(found(&["--path", "turned"]), turned);
+    assert_eq!(found(&["--path", "turned", "--type", "d"]), hits(&[("turned", true)]));
+    assert_eq!(found(&["--size", "250k.."]), hits(&[("large", true)]));
+    assert_eq!(found(&["--size", "..3"]), hits(&[("binary", false), ("binary", true)]));
+    assert_eq!(found(&["--deleted", "--type", "f"]), hits(&[("gone/file", false)]));
+    assert_eq!(found(&["--type", "link"]), hits(&[("link", true)]));
+    let hash = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+    // Its mode changed, its bytes did not.
+    assert_eq!(found(&["--sha256", hash]), hits(&[("hello", false), ("hello", true)]));
+    assert_eq!(found(&["--mtime", "..2001"]), hits(&[]));
+    assert_eq!(found(&["--mtime", "2001..", "--name", "deep"]), hits(&[("sub/deep", true)]));
+    assert_eq!(found(&["--changed-between", "2001", "2002"]), hits(&[]));
+    let listed = bench.asof(["snapshots", "--json"]).exits(0).json();
+    let first = listed["snapshots"][0]["shown_from"].as_str().unwrap().to_owned();
+    let since = found(&["--changed-between", &first, "now", "--type", "f"]);
+    assert!(since.contains(&("gone/file".to_owned(), false)), "{since:?}");
+    assert!(since.contains(&("turned/inside".to_owned(), true)), "{since:?}");
+    assert!(!since.iter().any(|(path, _)| path == "large"), "{since:?}");
+    bench
+        .asof(["find", "--name", "hello"])
+        .exits(0)
+        .shows("present")
+        .shows("replaced")
+        .shows("s:/hello");
+    bench.asof(["find", "--source", "t"]).exits(1).tells("there are: s");
+    bench.asof(["find", "--size", "3"]).exits(2).tells("FROM..TO");
+    bench.asof(["find", "--sha256", "abc"]).exits(2).tells("64 hexadecimal digits");
+    bench.asof(["find", "--name", "[a"]).exits(2).tells("--name");
+}

@@ -97,6 +97,24 @@ pub struct StatArgs {
 }
 
 /// What the help of this command says.
+pub(super) const MANIFEST: &str =
+    "Write the SHA-256 of every file of a state of the past, as `sha256sum -c` takes it.
+
+    asof manifest web1-etc@2026-11-20 > etc.sha256
+    cd /etc && sha256sum --quiet -c ~/etc.sha256
+
+The second line names every file that is not what it was then. The hashes are those that the \
+backup took: no content is read. Paths begin where the selector ends. What is no file has no line.";
+
+/// Write the SHA-256 of every file of the past.
+#[derive(Debug, Args)]
+pub struct ManifestArgs {
+    /// The directory or file: SOURCE[@TIME][:/PATH]
+    #[arg(value_parser = SelectorParser)]
+    pub selector: Selector,
+}
+
+/// What the help of this command says.
 pub(super) const STATUS: &str = "Say whether every source was backed up lately.
 
 The exit code is 1 if a source's newest snapshot is older than --max-age, or if a source that is \

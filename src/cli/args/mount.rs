@@ -53,6 +53,10 @@ pub struct MountArgs {
     /// without a name, unencrypted, in the cache directory, until the mount ends. For root only
     #[arg(long)]
     pub passthrough: bool,
+    /// Ask nothing of the kernel that only makes it faster, and push nothing into it: what is
+    /// shown is the same, slower. To find out whether that is at fault
+    #[arg(long, hide_short_help = true)]
+    pub plain: bool,
     /// Where the mount in the background writes its log [default: in the cache directory]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,

@@ -27,7 +27,7 @@ use crate::view::{Selector, Zone};
 const TABLE_ROWS: usize = 1000;
 
 /// Opens the repository and finds what a selector means.
-fn find(
+pub(super) fn find(
     context: &Context,
     selector: &Selector,
 ) -> Result<(Arc<dyn Library>, Selected, Zone), Failure> {

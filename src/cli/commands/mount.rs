@@ -96,6 +96,7 @@ fn serve(
         zone,
         clock: Clock::system(),
         refresh_interval: args.refresh_interval,
+        plain: args.plain,
         passthrough,
         forbidden: opened.repo.store().local_path().map(Path::to_owned).into_iter().collect(),
         ..MountOptions::default()

@@ -7,28 +7,49 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::{CWD, Mode, SeekFrom, XattrFlags};
 
+use super::passthrough::with_copies;
 use super::*;
 use crate::view::testing::Cut;
 
 /// A mount of the odd tree with the smallest nodes, and the tree itself beside it.
 fn odd_mount() -> (TempDir, Mounted) {
+    odd_mount_with(options())
+}
+
+fn odd_mount_with(options: MountOptions) -> (TempDir, Mounted) {
     let library = TestLibrary::new();
     let root = odd_tree();
     let cut = Cut { leaf: 3, inner: 2, extents: 7, links_inline: 0 };
     library.publish_cut("s", time(-60), &root, cut);
     let source = TempDir::new().unwrap();
     make(&source.path().join("tree"), &root, &mut HashMap::new());
-    (source, Mounted::new(&library))
+    (source, Mounted::with(&library, options))
+}
+
+#[test]
+fn copies_are_faithful_to_the_last_attribute() {
+    are_faithful(options());
+}
+
+/// As on a kernel that can nothing of what makes it fast.
+#[test]
+fn copies_of_a_plain_mount_are_as_faithful() {
+    are_faithful(MountOptions { plain: true, ..options() });
+}
+
+#[test]
+fn copies_of_what_is_passed_through_are_as_faithful() {
+    let (_dir, options) = with_copies(1 << 30);
+    are_faithful(options);
 }
 
 /// `rsync` with every option and every byte finds no difference, in the mount and in
 /// what `cp`, `tar` and `rsync` make of it.
-#[test]
-fn copies_are_faithful_to_the_last_attribute() {
+fn are_faithful(options: MountOptions) {
     if !can_mount() {
         return;
     }
-    let (source, mounted) = odd_mount();
+    let (source, mounted) = odd_mount_with(options);
     let (tree, shown) = (source.path().join("tree"), mounted.path("latest/s"));
     let (tree, shown) = (tree.display(), shown.display());
     let compare = "rsync -aHAXS --numeric-ids -n --itemize-changes --checksum --delete";

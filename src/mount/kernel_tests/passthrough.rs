@@ -10,7 +10,7 @@ use super::*;
 use crate::mount::PassthroughOptions;
 use crate::mount::copies::COPY_MIN;
 
-fn with_copies(bytes_max: u64) -> (TempDir, MountOptions) {
+pub(super) fn with_copies(bytes_max: u64) -> (TempDir, MountOptions) {
     let dir = TempDir::new().unwrap();
     let passthrough = Some(PassthroughOptions { dir: dir.path().join("plain"), bytes_max });
     // It is later whenever somebody looks: reports are made anew once a second.

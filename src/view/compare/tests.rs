@@ -18,7 +18,7 @@ fn dir_of(library: &TestLibrary, tree: &Sample, cut: Cut) -> ChunkId {
 }
 
 /// Every name in a tree, by its path.
-fn flat(tree: &Sample) -> BTreeMap<Vec<u8>, &Sample> {
+pub(in crate::view) fn flat(tree: &Sample) -> BTreeMap<Vec<u8>, &Sample> {
     fn walk<'s>(dir: &'s Sample, path: &[u8], all: &mut BTreeMap<Vec<u8>, &'s Sample>) {
         for (name, sample) in &dir.children {
             let mut path = path.to_vec();

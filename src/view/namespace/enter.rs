@@ -10,7 +10,7 @@ use crate::view::tree::Tree;
 
 use super::state::State;
 use super::views::{View, Viewed, Views};
-use super::{Item, Life, Namespace, RANK_BITS, entry, number};
+use super::{CHANGES, Item, Life, Namespace, RANK_BITS, entry, number};
 
 impl Namespace {
     /// How long what is shown at an instant stays so.
@@ -37,7 +37,6 @@ impl Namespace {
         reach: Reach,
     ) -> Result<Arc<Viewed>> {
         let gone = || Error::NoSuchNumber { number: number(within.number, 0) };
-        let info = Arc::clone(state.infos.get(&head.id).ok_or_else(gone)?);
         let (key, path) = match &within.view {
             View::Source(_) => {
                 let name = state.name_of(&head.source, &head.id).ok_or_else(gone)?.0;
@@ -48,10 +47,28 @@ impl Namespace {
                 (format!("{path}/{}", head.id), path)
             }
         };
-        let tree = self.with_views(|views| views.tree(&head.id)).unwrap_or_else(|| {
+        let tree = self.tree_of(state, head).ok_or_else(gone)?;
+        let view = || View::Snapshot { tree, within: within.number, unlike: None };
+        self.enter(key, path, reach, view)
+    }
+
+    /// The tree of a snapshot; none if that is not known any more.
+    pub(super) fn tree_of(&self, state: &State, head: &Head) -> Option<Arc<Tree>> {
+        let info = Arc::clone(state.infos.get(&head.id)?);
+        Some(self.with_views(|views| views.tree(&head.id)).unwrap_or_else(|| {
             Arc::new(Tree::new(Arc::clone(&self.library), info, Arc::clone(&self.places)))
-        });
-        self.enter(key, path, reach, || View::Snapshot { tree, within: within.number })
+        }))
+    }
+
+    /// What a source has in one of the fixed directories of sources.
+    pub(super) fn of_source(&self, dir: u64, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
+        if dir == CHANGES { self.changes(source, reach) } else { self.source(source, reach) }
+    }
+
+    /// What differs between snapshots of a source.
+    pub(super) fn changes(&self, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
+        let key = format!("changes/{source}");
+        self.enter(key.clone(), key, reach, || View::Changes(source.to_owned()))
     }
 
     pub(super) fn root_of(
@@ -69,7 +86,7 @@ impl Namespace {
     }
 
     /// The view of that key, which is given a number if it has none.
-    fn enter(
+    pub(super) fn enter(
         &self,
         key: String,
         path: String,

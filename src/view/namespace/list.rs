@@ -11,9 +11,10 @@ use crate::base::UnixTime;
 use crate::view::error::{Error, Reach, Result};
 use crate::view::time_name::instant_name;
 
+use super::changes::{counterpart, differs};
 use super::{
-    AT, FIRST_REPORT, Item, LATEST_RANK, Life, Namespace, RANK_LIMIT, REPORTS, ROOT, Report,
-    SNAPSHOTS, View, Viewed, entry, number,
+    AT, CHANGES, FIRST_REPORT, Item, LATEST_RANK, Life, Namespace, RANK_LIMIT, REPORTS, ROOT,
+    Report, SNAPSHOTS, View, Viewed, entry, number,
 };
 
 /// Positions below are for `.` and `..`, which are the caller's.
@@ -51,16 +52,25 @@ impl Namespace {
             return match dir {
                 ROOT => self.list_root(after, reach, show),
                 AT => self.list_instants(after, reach, show),
-                SNAPSHOTS => self.list_sources(after, reach, show),
+                SNAPSHOTS | CHANGES => self.list_sources(dir, after, reach, show),
                 REPORTS => self.list_reports(after, reach, show),
                 _ => Err(Error::NotADirectory),
             };
         };
         match &view.view {
-            View::Snapshot { tree, .. } if rank < RANK_LIMIT => {
+            View::Snapshot { tree, unlike, .. } if rank < RANK_LIMIT => {
                 let from = after.saturating_sub(FIRST_POSITION - 1);
+                let there = match unlike {
+                    Some(other) => Some((other, counterpart(tree, rank, other, reach)?)),
+                    None => None,
+                };
                 for listed in tree.list(rank, from, reach)? {
                     let listed = listed?;
+                    if let Some((other, there)) = there
+                        && !differs(&listed.found, other, there, reach)?
+                    {
+                        continue;
+                    }
                     let found = listed.found.clone();
                     let row = Row {
                         position: listed.ordinal + FIRST_POSITION,
@@ -78,6 +88,10 @@ impl Namespace {
             View::Source(source) if rank == 0 => {
                 self.list_snapshots(&view, source, after, reach, show)
             }
+            View::Changes(source) if rank == 0 => {
+                self.list_pairs(&view, source, after, reach, show)
+            }
+            View::Pair { .. } if rank == 0 => self.list_sides(&view, after, reach, show),
             _ => Err(Error::NotADirectory),
         }
     }
@@ -89,7 +103,7 @@ impl Namespace {
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
         let newest = self.state().timelines.instants().last().copied();
-        let names: [&[u8]; 4] = [b"latest", b"at", b"snapshots", b".asof"];
+        let names: [&[u8]; 5] = [b"latest", b"at", b"snapshots", b"changes", b".asof"];
         for (name, position) in names.into_iter().zip(FIRST_POSITION..) {
             if position <= after {
                 continue;
@@ -101,6 +115,7 @@ impl Namespace {
                 }
                 (b"at", _) => (AT, Life::Settled),
                 (b"snapshots", _) => (SNAPSHOTS, Life::Settled),
+                (b"changes", _) => (CHANGES, Life::Settled),
                 _ => (REPORTS, Life::Settled),
             };
             if show(Row { position, name, item: self.item(ino, reach)?, life }) {
@@ -136,6 +151,7 @@ impl Namespace {
 
     fn list_sources(
         &self,
+        dir: u64,
         after: u64,
         reach: Reach,
         show: &mut dyn FnMut(Row<'_>) -> bool,
@@ -143,7 +159,7 @@ impl Namespace {
         let state = self.state();
         let mut views = Vec::new();
         for source in state.timelines.sources() {
-            views.push((source, self.source(source, reach)?));
+            views.push((source, self.of_source(dir, source, reach)?));
         }
         for (name, view) in by_number(views, after) {
             let item = self.item(number(view.number, 0), reach)?;
@@ -223,7 +239,7 @@ impl Namespace {
 
 /// Gives things that are in order of time positions that depend on their times, and
 /// differ even where those do not. Positions are positive as signed numbers too.
-fn by_time<T>(
+pub(super) fn by_time<T>(
     things: impl IntoIterator<Item = T>,
     at: impl Fn(&T) -> UnixTime,
 ) -> impl Iterator<Item = (u64, T)> {

@@ -16,7 +16,7 @@ use crate::view::time_spec::TimeSpec;
 use crate::view::zone::Zone;
 
 use super::views::{View, Viewed};
-use super::{AT, Life, ROOT, SNAPSHOTS, number};
+use super::{AT, CHANGES, Life, ROOT, SNAPSHOTS, number};
 
 /// What was taken this long ago has been published, as a rule.
 const SETTLED_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -133,7 +133,8 @@ pub struct Changes {
 impl Changes {
     /// What of the views that were seen differs between two states.
     pub(super) fn between(before: &State, after: &State, seen: &[Arc<Viewed>]) -> Changes {
-        let mut changes = Changes { inodes: vec![AT, SNAPSHOTS, ROOT], entries: Vec::new() };
+        let mut changes =
+            Changes { inodes: vec![AT, SNAPSHOTS, CHANGES, ROOT], entries: Vec::new() };
         changes.entries.push((ROOT, "latest".to_owned()));
         let all: BTreeSet<&str> =
             before.timelines.sources().chain(after.timelines.sources()).collect();
@@ -142,10 +143,14 @@ impl Changes {
         for view in seen {
             let ino = number(view.number, 0);
             match &view.view {
-                View::Source(source) if sources.contains(source.as_str()) => {
+                View::Source(source) | View::Changes(source)
+                    if sources.contains(source.as_str()) =>
+                {
                     changes.inodes.push(ino);
                     if after.timelines.of(source).is_empty() {
-                        changes.entries.push((SNAPSHOTS, source.clone()));
+                        let is_source = matches!(view.view, View::Source(_));
+                        let dir = if is_source { SNAPSHOTS } else { CHANGES };
+                        changes.entries.push((dir, source.clone()));
                     }
                 }
                 View::Instant(at) => {
@@ -162,14 +167,18 @@ impl Changes {
                         changes.entries.push((AT, instant_name(*at)));
                     }
                 }
-                View::Snapshot { tree, within } => {
+                View::Snapshot { tree, within, unlike: None } => {
                     let id = &tree.info().snapshot.id;
                     let gone = before.infos.contains_key(id) && !after.infos.contains_key(id);
                     if let Some((_, name)) = view.path.rsplit_once('/').filter(|_| gone) {
                         changes.entries.push((number(*within, 0), name.to_owned()));
                     }
                 }
-                View::Source(_) => {}
+                // Names of pairs are not good for long, and what is in one stays.
+                View::Source(_)
+                | View::Changes(_)
+                | View::Pair { .. }
+                | View::Snapshot { unlike: Some(_), .. } => {}
             }
         }
         changes

@@ -88,7 +88,7 @@ const NEW: &str = "2026-11-20T11-00-00.500000000Z";
 #[test]
 fn everything_listed_is_found_under_its_name_and_number() {
     let f = fixture();
-    assert_eq!(f.names(""), ["latest", "at", "snapshots", ".asof"]);
+    assert_eq!(f.names(""), ["latest", "at", "snapshots", "changes", ".asof"]);
     assert_eq!(f.names("at"), [OLD, DB, NEW]);
     assert_eq!(f.names(&format!("at/{OLD}")), ["web"]);
     assert_eq!(f.names(&format!("at/{DB}")), ["db", "web"]);
@@ -97,7 +97,101 @@ fn everything_listed_is_found_under_its_name_and_number() {
     assert_eq!(f.names("snapshots"), ["db", "web"]);
     assert_eq!(f.names("snapshots/web"), [OLD, NEW]);
     assert_eq!(f.names(&format!("snapshots/web/{OLD}")), ["old"]);
+    assert_eq!(f.names("changes"), ["db", "web"]);
+    assert_eq!(f.names("changes/db"), [""; 0]);
+    assert_eq!(f.names("changes/web"), [format!("{OLD}..{NEW}")]);
+    assert_eq!(f.names(&format!("changes/web/{OLD}..{NEW}")), ["before", "after"]);
+    assert_eq!(f.names(&format!("changes/web/{OLD}..{NEW}/before")), ["old"]);
+    assert_eq!(f.names(&format!("changes/web/{OLD}..{NEW}/after")), ["new"]);
     assert_eq!(f.names(".asof"), ["status.json", "counters.json"]);
+}
+
+/// Any two times are a name, also backwards; what is no pair of times is none.
+#[test]
+fn two_times_name_the_snapshots_that_they_mean() {
+    let f = fixture();
+    let own = format!("{OLD}..{NEW}");
+    for pair in ["2026-11-18..now", "3d-ago..2026", &format!("{OLD}..today")] {
+        let expected = if pair.starts_with("3d") { None } else { Some(own.clone()) };
+        assert_eq!(f.target(&format!("changes/web/{pair}")), expected, "{pair}");
+    }
+    assert_eq!(f.names(&format!("changes/web/{NEW}..{OLD}/before")), ["new"]);
+    assert_eq!(f.names(&format!("changes/web/{NEW}..{NEW}/after")), [""; 0]);
+    for none in ["2025..now", "now", "..", "now..", "rubbish..now", "now..now..now"] {
+        assert!(f.look(&format!("changes/web/{none}")).unwrap().item.is_none(), "{none}");
+    }
+    assert!(f.look("changes/other").unwrap().item.is_none());
+    assert!(f.look(&format!("changes/web/{own}/between")).unwrap().item.is_none());
+}
+
+mod changes {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::view::compare::tests::{flat, seen, tree};
+    use crate::view::testing::Cut;
+
+    /// What one side has that the other has not, or not like this, or not below it.
+    fn expected(own: &Sample, other: &Sample) -> BTreeSet<String> {
+        let (own, other) = (flat(own), flat(other));
+        let mut all = BTreeSet::new();
+        let mut add = |path: &[u8]| {
+            let path = std::str::from_utf8(path).unwrap();
+            // With every directory on the way to it that is here too.
+            for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
+                if own.contains_key(&path.as_bytes()[..end]) {
+                    all.insert(path[..end].to_owned());
+                }
+            }
+        };
+        let differs = |path: &Vec<u8>| match (own.get(path), other.get(path)) {
+            (Some(own), Some(other)) => seen(own) != seen(other),
+            _ => true,
+        };
+        own.keys().chain(other.keys()).filter(|path| differs(path)).for_each(|path| add(path));
+        all
+    }
+
+    fn shown(f: &Fixture, side: &str) -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        let mut open = vec![String::new()];
+        while let Some(dir) = open.pop() {
+            for name in f.names(&format!("{side}{dir}")) {
+                let path = format!("{dir}/{name}");
+                let item = f.look(&format!("{side}{path}")).unwrap().item;
+                let Some(Item::Entry { found, .. }) = item else { panic!("{path}: {item:?}") };
+                if found.is_dir() {
+                    open.push(path.clone());
+                }
+                all.insert(path[1..].to_owned());
+            }
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn both_sides_show_what_differs_and_nothing_else(before in tree(), after in tree()) {
+            let library = TestLibrary::new();
+            let cut = Cut { leaf: 2, inner: 2, ..Cut::default() };
+            library.publish_cut("s", time(-20), &before, cut);
+            library.publish_cut("s", time(-10), &after, cut);
+            let f = over(library);
+            let pair = f.names("changes/s").remove(0);
+            let found = shown(&f, &format!("changes/s/{pair}/before"));
+            prop_assert_eq!(found, expected(&before, &after));
+            let found = shown(&f, &format!("changes/s/{pair}/after"));
+            prop_assert_eq!(found, expected(&after, &before));
+            // What is the same is not found by its name either.
+            for path in flat(&before).keys().map(|path| String::from_utf8(path.clone()).unwrap()) {
+                let looked = f.look(&format!("changes/s/{pair}/before/{path}"));
+                let there = looked.is_some_and(|looked| looked.item.is_some());
+                prop_assert_eq!(there, expected(&before, &after).contains(&path), "{}", path);
+            }
+        }
+    }
 }
 
 /// The kernel takes two directories of one number for one that was moved.
@@ -132,7 +226,7 @@ fn no_directory_has_a_number_twice() {
             }
         }
     }
-    assert_eq!(seen.len(), 4 + 3 + 5 + 2 + 3);
+    assert_eq!(seen.len(), 4 + 3 + 5 + 2 + 3 + 6);
 }
 
 #[test]
@@ -295,7 +389,7 @@ fn reports_are_json_and_hold_still_for_a_reader() {
 #[test]
 fn an_empty_repository_has_no_latest() {
     let f = over(TestLibrary::new());
-    assert_eq!(f.names(""), ["at", "snapshots", ".asof"]);
+    assert_eq!(f.names(""), ["at", "snapshots", "changes", ".asof"]);
     assert!(f.look("latest").unwrap().item.is_none());
     assert!(f.look("at/now").unwrap().item.is_none());
 }

@@ -24,8 +24,13 @@ pub(super) enum View {
     Instant(UnixTime),
     /// Every snapshot of a source.
     Source(String),
-    /// A snapshot, in the view of that number.
-    Snapshot { tree: Arc<Tree>, within: u64 },
+    /// A snapshot, in the view of that number; only what is not the same in another one, if
+    /// there is one.
+    Snapshot { tree: Arc<Tree>, within: u64, unlike: Option<Arc<Tree>> },
+    /// What differs between snapshots of a source.
+    Changes(String),
+    /// Two snapshots beside each other, in the view of that number.
+    Pair { before: Arc<Tree>, after: Arc<Tree>, within: u64 },
 }
 
 /// A view that has a number.
@@ -62,6 +67,10 @@ impl Views {
         self.trees.get(snapshot).cloned()
     }
 
+    fn keep(&mut self, tree: &Arc<Tree>) {
+        self.trees.insert(tree.info().snapshot.id, Arc::clone(tree));
+    }
+
     /// The smallest number that is certainly free here.
     pub(super) fn least(&self) -> u64 {
         self.greatest + 1
@@ -89,8 +98,13 @@ impl Views {
             return Err(Error::NumbersUsedUp { name: path });
         }
         self.greatest = self.greatest.max(number);
-        if let View::Snapshot { tree, .. } = &view {
-            self.trees.insert(tree.info().snapshot.id, Arc::clone(tree));
+        match &view {
+            View::Snapshot { tree, .. } => self.keep(tree),
+            View::Pair { before, after, .. } => {
+                self.keep(before);
+                self.keep(after);
+            }
+            View::Instant(_) | View::Source(_) | View::Changes(_) => {}
         }
         self.by_key.insert(key.clone(), number);
         let viewed = Arc::new(Viewed { number, key, path, view });

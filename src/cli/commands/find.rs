@@ -1,0 +1,172 @@
+//! `asof find`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use globset::GlobBuilder;
+use serde_json::json;
+
+use super::look::entry_json;
+use crate::base::units::{parse_size, show_count};
+use crate::cli::args::{FindArgs, FindType};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::open::{Need, library, open_repository};
+use crate::cli::output::{Align, Table, printable};
+use crate::cli::show::{Done, count, time};
+use crate::format::node::FileKind;
+use crate::ops::find::{self as op, Criteria, Fits, Span};
+use crate::ops::look::mode_text;
+use crate::ops::open::Freshness;
+use crate::repo::Library;
+use crate::repo::reader::ReaderOptions;
+use crate::view::appearances::{Appearance, End};
+use crate::view::{TimeSpec, Zone};
+
+/// How many rows are aligned with each other.
+const TABLE_ROWS: usize = 1000;
+
+/// Searches every snapshot.
+pub fn find(context: &Context, args: &FindArgs) -> Result<Done, Failure> {
+    let zone = context.zone()?;
+    let criteria = criteria(context, args, &zone)?;
+    let opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
+    let library: Arc<dyn Library> = library(context, &opened, ReaderOptions::default())?;
+    let mut table = new_table();
+    let mut rows = 0;
+    let hits = op::find(library.as_ref(), &criteria, &context.stop, |source, hit| {
+        if context.out.is_json() {
+            context.out.json(&json!({
+                "source": source,
+                "first_seen": hit.first.shown_from(),
+                "last_seen": hit.last.shown_from(),
+                "state": state(hit),
+                "snapshot": hit.first.snapshot.id,
+                "entry": entry_json(&hit.path, &hit.entry, &hit.owner),
+            }))?;
+        } else {
+            table.row(row(source, hit, &zone));
+            rows += 1;
+            if rows == TABLE_ROWS {
+                context.out.table(&table)?;
+                (table, rows) = (new_table(), 0);
+            }
+        }
+        Ok::<(), Failure>(())
+    })?;
+    if rows > 0 {
+        context.out.table(&table)?;
+    }
+    Ok(Done::new(count(hits, "hit", "hits")).field("hits", &hits))
+}
+
+fn new_table() -> Table {
+    let (left, right) = (Align::Left, Align::Right);
+    Table::new(&[
+        ("FIRST SEEN", left),
+        ("LAST SEEN", left),
+        ("STATE", left),
+        ("MODE", left),
+        ("SIZE", right),
+        ("MODIFIED", left),
+        ("PATH", left),
+    ])
+}
+
+fn state(hit: &Appearance) -> &'static str {
+    match hit.end {
+        End::Present => "present",
+        End::Replaced => "replaced",
+        End::Deleted => "deleted",
+    }
+}
+
+fn row(source: &str, hit: &Appearance, zone: &Zone) -> [String; 7] {
+    let entry = &hit.entry;
+    [
+        time(zone, hit.first.shown_from()),
+        time(zone, hit.last.shown_from()),
+        state(hit).to_owned(),
+        mode_text(entry.kind, entry.mode),
+        if entry.kind == FileKind::Dir { "-".to_owned() } else { show_count(entry.size) },
+        time(zone, entry.mtime),
+        format!("{source}:/{}", printable(&hit.path)),
+    ]
+}
+
+fn criteria(context: &Context, args: &FindArgs, zone: &Zone) -> Result<Criteria, Failure> {
+    let now = context.now();
+    let instant =
+        |text: &str| -> Result<_, Failure> { Ok(TimeSpec::parse(text, zone, now)?.instant) };
+    let optional = |text: &str| -> Result<_, Failure> {
+        if text.is_empty() { Ok(None) } else { Ok(Some(instant(text)?)) }
+    };
+    let span = |text: &String| -> Result<Span, Failure> {
+        let (after, until) = bounds("--mtime", text)?;
+        Ok(Span { after: optional(after)?, until: optional(until)? })
+    };
+    let size = |text: &String| -> Result<(u64, u64), Failure> {
+        let (least, most) = bounds("--size", text)?;
+        let size = |text: &str, missing| {
+            if text.is_empty() { Ok(missing) } else { parse_size(text) }
+        };
+        let wrong = |error| Failure::usage(crate::base::error_chain(&error));
+        Ok((size(least, 0).map_err(wrong)?, size(most, u64::MAX).map_err(wrong)?))
+    };
+    let name = args.name.as_deref().map(name_fits).transpose()?;
+    let below = args.path.as_deref().map(|path| {
+        let parts = path.as_os_str().as_bytes().split(|b| *b == b'/');
+        parts.filter(|part| !part.is_empty() && *part != b".").collect::<Vec<_>>().join(&b'/')
+    });
+    Ok(Criteria {
+        sources: args.sources.clone(),
+        name,
+        below,
+        size: args.size.as_ref().map(size).transpose()?,
+        mtime: args.mtime.as_ref().map(span).transpose()?,
+        sha256: args.sha256.as_deref().map(hash).transpose()?,
+        kind: args.kind.map(kinds).unwrap_or_default(),
+        changed: match args.changed_between.as_slice() {
+            [after, until] => {
+                Some(Span { after: Some(instant(after)?), until: Some(instant(until)?) })
+            }
+            _ => None,
+        },
+        deleted: args.deleted,
+    })
+}
+
+fn bounds<'t>(option: &str, text: &'t str) -> Result<(&'t str, &'t str), Failure> {
+    text.split_once("..").ok_or_else(|| {
+        Failure::usage(format!("`{text}` is no range for {option}"))
+            .hint("write FROM..TO, FROM.. or ..TO")
+    })
+}
+
+fn name_fits(glob: &str) -> Result<Fits, Failure> {
+    let glob = GlobBuilder::new(glob).build();
+    let glob = glob.map_err(|error| Failure::usage(format!("--name: {error}")))?;
+    let matcher = glob.compile_matcher();
+    Ok(Box::new(move |name| matcher.is_match(Path::new(OsStr::from_bytes(name)))))
+}
+
+fn hash(text: &str) -> Result<[u8; 32], Failure> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut hash).map_err(|_| {
+        Failure::usage(format!("`{text}` is no SHA-256: that is 64 hexadecimal digits"))
+    })?;
+    Ok(hash)
+}
+
+fn kinds(kind: FindType) -> Vec<FileKind> {
+    match kind {
+        FindType::File => vec![FileKind::File],
+        FindType::Directory => vec![FileKind::Dir],
+        FindType::Link => vec![FileKind::Symlink],
+        FindType::Special => {
+            vec![FileKind::CharDevice, FileKind::BlockDevice, FileKind::Fifo, FileKind::Socket]
+        }
+    }
+}

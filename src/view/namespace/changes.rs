@@ -1,0 +1,190 @@
+//! `changes/`: what differs between two snapshots of a source, as two trees.
+//!
+//! ```text
+//! changes/<source>/<time>..<time>/before/…   what is not there any more, or not like this
+//! changes/<source>/<time>..<time>/after/…    what was not there, or not like this
+//! ```
+//!
+//! Both are the snapshots' own trees with everything left out that is the same in the other
+//! one, so `diff -r before after` tells the whole story, and a directory whose node is the
+//! same on both sides is not looked into by anybody. Neighbouring snapshots are listed; any
+//! two times can be named, and a name that is not the snapshots' own is a link to it.
+
+use std::sync::Arc;
+
+use crate::format::node::Owner;
+use crate::view::as_of::Head;
+use crate::view::compare::Aspects;
+use crate::view::error::{Reach, Result};
+use crate::view::tree::{Found, Tree};
+
+use super::list::by_time;
+use super::state::State;
+use super::views::{View, Viewed};
+use super::{Item, Life, Looked, Namespace, PAIR_LINK_RANK, Row, entry, number, text};
+
+/// The two sides.
+const SIDES: [&str; 2] = ["before", "after"];
+/// What stands between the two times.
+const BETWEEN: &str = "..";
+
+impl Namespace {
+    /// A name in `changes/<source>/`.
+    pub(super) fn lookup_pair(
+        &self,
+        source: &str,
+        name: &[u8],
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Looked> {
+        let absent = Ok(Looked::absent(Life::Momentary));
+        let state = self.state();
+        let Some((before, after)) = text(name).and_then(|name| name.split_once(BETWEEN)) else {
+            return absent;
+        };
+        let head = |name: &str| {
+            state.snapshot_named(source, name).or_else(|| {
+                let wanted = state.instant(name, &self.zone, self.clock.now())?;
+                state.timelines.newest(source, wanted)
+            })
+        };
+        let (Some(before), Some(after)) = (head(before), head(after)) else { return absent };
+        let Some(view) = self.pair(&state, before, after, within, reach)? else { return absent };
+        let is_own = pair_name(&state, before, after).is_some_and(|own| own.as_bytes() == name);
+        let rank = if is_own { 0 } else { PAIR_LINK_RANK };
+        Ok(Looked::at(self.item(number(view.number, rank), reach)?, Life::Brief))
+    }
+
+    /// Neighbouring snapshots.
+    pub(super) fn list_pairs(
+        &self,
+        within: &Viewed,
+        source: &str,
+        after: u64,
+        reach: Reach,
+        show: &mut dyn FnMut(Row<'_>) -> bool,
+    ) -> Result<()> {
+        let state = self.state();
+        let pairs = state.timelines.of(source).windows(2);
+        for (position, pair) in by_time(pairs, |pair| pair[1].at()) {
+            if position <= after {
+                continue;
+            }
+            let Some(view) = self.pair(&state, &pair[0], &pair[1], within, reach)? else {
+                continue;
+            };
+            let Some(name) = pair_name(&state, &pair[0], &pair[1]) else { continue };
+            let item = self.item(number(view.number, 0), reach)?;
+            if show(Row { position, name: name.as_bytes(), item, life: Life::Brief }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// `before` or `after`, by its name.
+    pub(super) fn lookup_side(&self, pair: &Viewed, name: &[u8], reach: Reach) -> Result<Looked> {
+        let Some(side) = SIDES.iter().position(|side| side.as_bytes() == name) else {
+            return Ok(Looked::absent(Life::Forever));
+        };
+        Ok(Looked::at(self.side(pair, side, reach)?, Life::Forever))
+    }
+
+    pub(super) fn list_sides(
+        &self,
+        pair: &Viewed,
+        after: u64,
+        reach: Reach,
+        show: &mut dyn FnMut(Row<'_>) -> bool,
+    ) -> Result<()> {
+        for (side, position) in (0..SIDES.len()).zip(super::FIRST_POSITION..) {
+            if position <= after {
+                continue;
+            }
+            let item = self.side(pair, side, reach)?;
+            let name = SIDES[side].as_bytes();
+            if show(Row { position, name, item, life: Life::Forever }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn side(&self, pair: &Viewed, side: usize, reach: Reach) -> Result<Item> {
+        let View::Pair { before, after, .. } = &pair.view else {
+            return Err(crate::view::error::Error::NotADirectory);
+        };
+        let (tree, other) = if side == 0 { (before, after) } else { (after, before) };
+        let key = format!("{}/{}", pair.key, SIDES[side]);
+        let path = format!("{}/{}", pair.path, SIDES[side]);
+        let view = self.enter(key, path, reach, || View::Snapshot {
+            tree: Arc::clone(tree),
+            within: pair.number,
+            unlike: Some(Arc::clone(other)),
+        })?;
+        entry(&view, tree, tree.root(), reach)
+    }
+
+    /// The view of two snapshots; none if one of them is not known any more.
+    fn pair(
+        &self,
+        state: &State,
+        before: &Head,
+        after: &Head,
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Option<Arc<Viewed>>> {
+        let (Some(old), Some(new)) = (self.tree_of(state, before), self.tree_of(state, after))
+        else {
+            return Ok(None);
+        };
+        let key = format!("{}/{}{BETWEEN}{}", within.key, before.id, after.id);
+        let Some(name) = pair_name(state, before, after) else { return Ok(None) };
+        let path = format!("{}/{name}", within.path);
+        let view = || View::Pair { before: old, after: new, within: within.number };
+        Ok(Some(self.enter(key, path, reach, view)?))
+    }
+}
+
+/// What two snapshots are called together.
+pub(super) fn pair_name(state: &State, before: &Head, after: &Head) -> Option<String> {
+    let (before, _) = state.name_of(&before.source, &before.id)?;
+    let (after, _) = state.name_of(&after.source, &after.id)?;
+    Some(format!("{before}{BETWEEN}{after}"))
+}
+
+/// The directory of the other tree that has the path of a directory of this one.
+pub(super) fn counterpart(
+    tree: &Tree,
+    dir: u64,
+    other: &Tree,
+    reach: Reach,
+) -> Result<Option<u64>> {
+    let mut there = 0;
+    if dir == 0 {
+        return Ok(Some(there));
+    }
+    for name in tree.path(dir, reach)?.split(|b| *b == b'/') {
+        match other.lookup(there, name, reach)? {
+            Some(found) if found.is_dir() => there = found.rank,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(there))
+}
+
+/// Whether an entry is not the same in a directory of the other tree, given as
+/// [`counterpart`] returns it.
+pub(super) fn differs(
+    found: &Found,
+    other: &Tree,
+    there: Option<u64>,
+    reach: Reach,
+) -> Result<bool> {
+    let Some(dir) = there else { return Ok(true) };
+    let Some(there) = other.lookup(dir, &found.entry().name, reach)? else { return Ok(true) };
+    let owner = |found: &Found| found.owner().cloned().unwrap_or_else(Owner::default);
+    let (own, others) = (owner(found), owner(&there));
+    let aspects = Aspects::between((found.entry(), &own), (there.entry(), &others));
+    Ok(!aspects.is_empty() || Tree::first_node(found) != Tree::first_node(&there))
+}
