@@ -26,7 +26,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use fuser::BackingId;
 use lru::LruCache;
 use rustix::fs::{Mode, OFlags, open};
@@ -62,7 +62,10 @@ pub(super) struct Copies {
     options: PassthroughOptions,
     counters: Arc<Counters>,
     of: Arc<All>,
-    works: Sender<Work>,
+    pieces: Sender<Piece>,
+    /// Numbers of files that nobody reads any longer. Beside the pieces, which are so many that
+    /// some are left out: if one of these were, the copy would stay as it is.
+    fills: Sender<u64>,
 }
 
 /// The copies by the numbers of their files.
@@ -72,11 +75,11 @@ struct All {
     filled: Condvar,
 }
 
-enum Work {
-    /// Bytes of a file, and where they are in it.
-    Piece(u64, u64, Bytes),
-    /// Nobody reads that file any longer.
-    Fill(u64),
+/// Bytes of a file.
+struct Piece {
+    ino: u64,
+    offset: u64,
+    bytes: Bytes,
 }
 
 /// A file that is open, or has a copy.
@@ -107,12 +110,13 @@ impl Copies {
         drop(nameless(&options.dir)?);
         let files = Mutex::new(LruCache::unbounded());
         let of = Arc::new(All { files, filled: Condvar::new() });
-        let (works, queue) = bounded(PIECES_MAX);
+        let (pieces, to_write) = bounded(PIECES_MAX);
+        let (fills, to_fill) = bounded(COPIES_MAX);
         let (own, counters) = (Arc::clone(&of), Arc::clone(vfs.counters()));
         thread::Builder::new()
             .name("asof-copies".to_owned())
-            .spawn(move || write_all(&vfs, &own, &queue))?;
-        Ok(Copies { options, counters, of, works })
+            .spawn(move || write_all(&vfs, &own, &to_write, &to_fill))?;
+        Ok(Copies { options, counters, of, pieces, fills })
     }
 
     /// A large file of that size is opened. Returns what to pass it through to, if its copy
@@ -165,8 +169,8 @@ impl Copies {
         if copy.file.is_none() {
             of.pop(&ino);
         } else if !copy.written.has(0, copy.size) {
-            // If the queue is full another reader will bring it about.
-            copy.filling |= self.works.try_send(Work::Fill(ino)).is_ok();
+            // There are not as many copies as would fill the queue.
+            copy.filling |= self.fills.try_send(ino).is_ok();
         }
     }
 
@@ -188,7 +192,7 @@ impl Copies {
         if let Some(copy) = lock(&self.of.files).peek_mut(&ino) {
             copy.asked += bytes.len() as u64;
         }
-        let _ = self.works.try_send(Work::Piece(ino, offset, bytes.clone()));
+        let _ = self.pieces.try_send(Piece { ino, offset, bytes: bytes.clone() });
     }
 
     /// Gives up copies that nobody has open, the least used first, until there is room for
@@ -213,16 +217,26 @@ impl Copies {
     }
 }
 
-fn write_all(vfs: &Vfs, of: &All, queue: &Receiver<Work>) {
-    for work in queue {
-        let _ = guarded(|| match work {
-            Work::Piece(ino, offset, bytes) => write(vfs, of, ino, offset, &bytes),
-            Work::Fill(ino) => {
-                let _ends = Filling { of, ino };
-                fill(vfs, of, ino);
-            }
-        });
-    }
+/// Writes and fills until nobody can ask for it any more.
+fn write_all(vfs: &Vfs, of: &All, pieces: &Receiver<Piece>, fills: &Receiver<u64>) {
+    let one = || {
+        select! {
+            recv(pieces) -> piece => match piece {
+                Ok(Piece { ino, offset, bytes }) => write(vfs, of, ino, offset, &bytes),
+                Err(_) => return false,
+            },
+            recv(fills) -> ino => match ino {
+                Ok(ino) => {
+                    let _ends = Filling { of, ino };
+                    fill(vfs, of, ino);
+                }
+                Err(_) => return false,
+            },
+        }
+        true
+    };
+    // What panics is given up, and the next is written.
+    while guarded(one).unwrap_or(true) {}
 }
 
 /// Writes a piece of a file to its copy. A copy that cannot be written is given up.
