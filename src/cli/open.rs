@@ -164,6 +164,24 @@ pub fn tell_problems(context: &Context, problems: &[(String, String)]) {
     }
 }
 
+/// Opens the repository to read from it, has something asked, and tells of what went wrong
+/// meanwhile. An index that proves damaged is made anew, and it is asked once more.
+///
+/// # Errors
+///
+/// If the repository cannot be opened or read, and what `ask` returns.
+pub fn ask<T>(
+    context: &Context,
+    ask: impl Fn(&Arc<dyn Library>) -> crate::ops::Result<T>,
+) -> Result<(Arc<dyn Library>, T), Failure> {
+    let mut opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
+    let before = opened.problems.len();
+    let library = library(context, &opened, ReaderOptions::default())?;
+    let answer = opened.healing(|_| ask(&library))?;
+    tell_problems(context, opened.problems.get(before..).unwrap_or_default());
+    Ok((library, answer))
+}
+
 /// The repository as what views are made of.
 ///
 /// # Errors

@@ -17,9 +17,9 @@
 //! neighbours, fill one alone, or run over several, and a reader needs one rule
 //! for all of it.
 //!
-//! Arithmetic: a frame holds about 1 MiB of content, a pack therefore some 20
-//! frames; its directory has 36 bytes a chunk and 8 a frame. With chunks of 1 MiB
-//! that is 0.01 % of the pack, with files of 4 KiB 1 %. 17 MiB in memory per pack
+//! Arithmetic: a frame holds a chunk of 512 KiB, or about 2.5 MiB of smaller ones, a pack
+//! therefore some tens of frames; its directory has 36 bytes a chunk and 8 a frame. With
+//! chunks of 512 KiB that is 0.02 % of the pack, with files of 4 KiB 1 %. 17 MiB in memory per pack
 //! being built or sent keeps a backup with four uploads under way below 100 MiB;
 //! a pack half as large would double the number of PUTs, one twice as large would
 //! save little.

@@ -1,11 +1,9 @@
 //! Searching all of history at once.
 
-use std::sync::Arc;
-
 use crate::base::{Stop, UnixTime};
 use crate::format::node::{Entry, FileKind};
-use crate::ops::select::{check_known, timelines};
-use crate::repo::{self, Library, SnapshotInfo};
+use crate::ops::select::{check_known, in_order, timelines};
+use crate::repo::{self, Library};
 use crate::view::appearances::{Appearance, End, appearances};
 
 /// The time after one moment and until another; either may be missing.
@@ -67,10 +65,10 @@ impl Criteria {
             })
     }
 
-    /// Whether it came or went between two moments. `next` is when it was seen to be gone.
-    fn is_of_time(&self, hit: &Appearance, next: Option<UnixTime>) -> bool {
+    /// Whether it came or went between two moments.
+    fn is_of_time(&self, hit: &Appearance) -> bool {
         let Some(span) = self.changed else { return true };
-        span.holds(hit.first.shown_from()) || next.is_some_and(|at| span.holds(at))
+        span.holds(hit.first.shown_from()) || hit.end.at().is_some_and(|at| span.holds(at))
     }
 }
 
@@ -92,29 +90,18 @@ pub fn find<E: From<repo::Error> + From<crate::ops::Error>>(
     for source in &criteria.sources {
         check_known(&lines, source)?;
     }
-    let by_id: std::collections::HashMap<_, _> =
-        infos.iter().map(|info| (info.snapshot.id, info)).collect();
     let wanted = |source: &&str| {
         criteria.sources.is_empty() || criteria.sources.iter().any(|name| name == source)
     };
     let mut hits = 0;
     for source in lines.sources().filter(wanted) {
-        let line: Vec<Arc<SnapshotInfo>> = lines
-            .of(source)
-            .iter()
-            .filter_map(|head| by_id.get(&head.id).map(|info| Arc::clone(info)))
-            .collect();
-        let next = |hit: &Appearance| {
-            let at = line.iter().position(|info| info.snapshot.id == hit.last.snapshot.id)?;
-            line.get(at + 1).map(|info| info.shown_from())
-        };
         let wants = |path: &[u8], entry: &Entry| match stop.is_raised() {
             true => Err(E::from(repo::Error::Interrupted)),
             false => Ok(criteria.want(path, entry)),
         };
-        appearances(library, &line, wants, |hit| -> Result<(), E> {
-            let when = criteria.changed.and_then(|_| next(&hit));
-            if criteria.deleted && hit.end != End::Deleted || !criteria.is_of_time(&hit, when) {
+        appearances(library, &in_order(&infos, source), wants, |hit| -> Result<(), E> {
+            let is_deleted = matches!(hit.end, End::Deleted(_));
+            if criteria.deleted && !is_deleted || !criteria.is_of_time(&hit) {
                 return Ok(());
             }
             hits += 1;

@@ -1,12 +1,11 @@
 //! From a selector to the snapshots whose history it means.
 
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 
 use crate::base::UnixTime;
-use crate::ops::select::{snapshot_among, timelines};
+use crate::ops::select::{in_order, snapshot_among};
 use crate::ops::{Error, Result};
-use crate::repo::{Library, SnapshotInfo};
+use crate::repo::Library;
 use crate::source::path::shown;
 use crate::view::Zone;
 use crate::view::history::{NameSeen, Version, names, versions};
@@ -40,7 +39,9 @@ pub fn history(
     let infos = library.snapshots()?;
     let newest = snapshot_among(&infos, selector, zone, now)?;
     let source = newest.snapshot.source.clone();
-    let snapshots = up_to(&infos, &newest);
+    let mut snapshots = in_order(&infos, &source);
+    let end = snapshots.iter().position(|info| info.snapshot.id == newest.snapshot.id);
+    snapshots.truncate(end.map_or(0, |at| at + 1));
     let path: Vec<&[u8]> = selector
         .path_or_root()
         .as_os_str()
@@ -60,14 +61,4 @@ pub fn history(
         false => Vec::new(),
     };
     Ok(History { source, path, versions, names })
-}
-
-/// The snapshots of a snapshot's source up to it, oldest first.
-fn up_to(infos: &[Arc<SnapshotInfo>], newest: &SnapshotInfo) -> Vec<Arc<SnapshotInfo>> {
-    let by_id: std::collections::HashMap<_, _> =
-        infos.iter().map(|info| (info.snapshot.id, info)).collect();
-    let lines = timelines(infos);
-    let line = lines.of(&newest.snapshot.source);
-    let end = line.iter().position(|head| head.id == newest.snapshot.id).map_or(0, |at| at + 1);
-    line[..end].iter().filter_map(|head| by_id.get(&head.id).map(|info| Arc::clone(info))).collect()
 }

@@ -1,5 +1,6 @@
 //! From a selector to what it means: a snapshot, and a place in its tree.
 
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -66,6 +67,15 @@ impl Selected {
 #[must_use]
 pub fn timelines(infos: &[Arc<SnapshotInfo>]) -> Timelines {
     Timelines::new(infos.iter().map(|info| head_of(info)))
+}
+
+/// The snapshots of a source, oldest first.
+#[must_use]
+pub fn in_order(infos: &[Arc<SnapshotInfo>], source: &str) -> Vec<Arc<SnapshotInfo>> {
+    let own = infos.iter().filter(|info| info.snapshot.source == source);
+    let by_id: HashMap<_, _> = own.map(|info| (info.snapshot.id, info)).collect();
+    let lines = Timelines::new(by_id.values().map(|info| head_of(info)));
+    lines.of(source).iter().map(|head| Arc::clone(by_id[&head.id])).collect()
 }
 
 /// What a timeline must know of a snapshot.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::ChunkId;
+use crate::base::{ChunkId, UnixTime};
 use crate::format::node::{Entry, Owner};
 use crate::repo::browse::Found;
 use crate::repo::{Error, Library, SnapshotInfo};
@@ -30,15 +30,26 @@ pub struct Appearance {
     pub end: End,
 }
 
-/// What came after a version.
+/// What came after a version, and when the snapshot was taken that shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// Nothing yet: the newest snapshot shows it.
     Present,
     /// Another one of the same path.
-    Replaced,
+    Replaced(UnixTime),
     /// The next snapshot has nothing there.
-    Deleted,
+    Deleted(UnixTime),
+}
+
+impl End {
+    /// When it was seen to have ended; none if it has not.
+    #[must_use]
+    pub fn at(self) -> Option<UnixTime> {
+        match self {
+            End::Present => None,
+            End::Replaced(at) | End::Deleted(at) => Some(at),
+        }
+    }
 }
 
 /// Hands `visit` every version of every path but the root in the snapshots of a source, which
@@ -63,8 +74,9 @@ pub fn appearances<E: From<Error>>(
             if difference.is_other() {
                 if let (Some(mut ended), Some(before)) = (open.remove(difference.path), before) {
                     ended.last = Arc::clone(before);
+                    let at = info.shown_from();
                     let is_gone = difference.after.is_none();
-                    ended.end = if is_gone { End::Deleted } else { End::Replaced };
+                    ended.end = if is_gone { End::Deleted(at) } else { End::Replaced(at) };
                     visit(ended)?;
                 }
                 if let Some(found) = difference.after

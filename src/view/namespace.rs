@@ -337,13 +337,16 @@ impl Namespace {
         if let Some(head) = state.snapshot_named(source, name) {
             return Ok(Looked::at(self.root_of(&state, head, within, reach)?, Life::Settled));
         }
-        let Some(wanted) = state.instant(name, &self.zone, self.clock.now()) else {
-            return absent;
-        };
-        let Some(head) = state.timelines.newest(source, wanted) else { return absent };
+        let Some(head) = self.newest_at(&state, source, name) else { return absent };
         let view = self.snapshot(&state, head, within, reach)?;
         let link = self.item(number(view.number, LINK_RANK), reach)?;
         Ok(Looked::at(link, Life::Brief))
+    }
+
+    /// The snapshot that shows a source at a time, as somebody writes it.
+    fn newest_at<'s>(&self, state: &'s State, source: &str, time: &str) -> Option<&'s Head> {
+        let wanted = state.instant(time, &self.zone, self.clock.now())?;
+        state.timelines.newest(source, wanted)
     }
 
     fn fixed_named(&self, ino: u64, life: Life, reach: Reach) -> Result<Looked> {

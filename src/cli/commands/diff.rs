@@ -1,24 +1,20 @@
 //! `asof diff`.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use similar::TextDiff;
 
 use super::look::entry_json;
-use crate::base::units::show_size;
+use crate::base::units::{show_count, show_size};
 use crate::cli::args::DiffArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::open::{Need, library, open_repository, tell_problems};
+use crate::cli::open::ask;
 use crate::cli::output::printable;
 use crate::cli::show::{Done, count};
 use crate::format::node::FileKind;
 use crate::ops::diff::{self, Change, Changed, Side, Totals};
-use crate::ops::open::Freshness;
 use crate::ops::select::select;
 use crate::repo::Library;
-use crate::repo::reader::ReaderOptions;
 
 /// Longer files are not compared line by line. Bytes.
 const PATCH_BYTES_MAX: u64 = 8 << 20;
@@ -28,14 +24,10 @@ const PROBE_BYTES: usize = 8000;
 /// Shows what differs.
 pub fn diff(context: &Context, args: &DiffArgs) -> Result<Done, Failure> {
     let zone = context.zone()?;
-    let mut opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
-    let known = opened.problems.len();
-    let library: Arc<dyn Library> = library(context, &opened, ReaderOptions::default())?;
-    let (before, after) = opened.healing(|_| {
+    let (library, (before, after)) = ask(context, |library| {
         let select = |selector| select(library.as_ref(), selector, &zone, context.now());
         Ok((select(&args.before)?, select(&args.after)?))
     })?;
-    tell_problems(context, opened.problems.get(known..).unwrap_or_default());
     let (old, new) = (before.path.clone(), after.path.clone());
     let totals = diff::diff(library.as_ref(), &before, &after, &context.stop, |changed| {
         let path = joined(&new, changed.path);
@@ -80,16 +72,12 @@ fn summary(totals: &Totals) -> String {
     format!(
         "{} added, {} removed, {} changed, {} in attributes alone; {} before, {} after",
         count(added, "name", "names"),
-        added_to(removed),
-        added_to(changed),
-        added_to(attributes),
+        show_count(removed),
+        show_count(changed),
+        show_count(attributes),
         show_size(bytes_before),
         show_size(bytes_after)
     )
-}
-
-fn added_to(n: u64) -> String {
-    crate::base::units::show_count(n)
 }
 
 fn sizes(changed: &Changed<'_>) -> String {

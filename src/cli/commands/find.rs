@@ -78,8 +78,8 @@ fn new_table() -> Table {
 fn state(hit: &Appearance) -> &'static str {
     match hit.end {
         End::Present => "present",
-        End::Replaced => "replaced",
-        End::Deleted => "deleted",
+        End::Replaced(_) => "replaced",
+        End::Deleted(_) => "deleted",
     }
 }
 

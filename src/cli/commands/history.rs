@@ -1,7 +1,5 @@
 //! `asof history`.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::look::entry_json;
@@ -9,15 +7,12 @@ use crate::base::units::show_count;
 use crate::cli::args::HistoryArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::open::{Need, library, open_repository, tell_problems};
+use crate::cli::open::ask;
 use crate::cli::output::{Align, Table, printable};
 use crate::cli::show::{Done, count, time};
 use crate::format::node::{FileKind, Owner};
 use crate::ops::history::{self as op, History};
 use crate::ops::look::{kind_name, mode_text};
-use crate::ops::open::Freshness;
-use crate::repo::Library;
-use crate::repo::reader::ReaderOptions;
 use crate::source::path::shown;
 use crate::view::history::{NameSeen, Version};
 use crate::view::{Zone, instant_name};
@@ -25,13 +20,9 @@ use crate::view::{Zone, instant_name};
 /// Shows every version of a path.
 pub fn history(context: &Context, args: &HistoryArgs) -> Result<Done, Failure> {
     let zone = context.zone()?;
-    let mut opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
-    let known = opened.problems.len();
-    let library: Arc<dyn Library> = library(context, &opened, ReaderOptions::default())?;
-    let history = opened.healing(|_| {
+    let (_, history) = ask(context, |library| {
         op::history(library.as_ref(), &args.selector, args.names, &zone, context.now())
     })?;
-    tell_problems(context, opened.problems.get(known..).unwrap_or_default());
     let (left, right) = (Align::Left, Align::Right);
     let mut table = Table::new(&[
         ("FIRST SEEN", left),

@@ -11,15 +11,13 @@ use crate::base::units::{show_count, show_size};
 use crate::cli::args::{CatArgs, LsArgs, StatArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::open::{Need, library, open_repository, tell_problems};
+use crate::cli::open::ask;
 use crate::cli::output::{Align, Table, printable};
 use crate::cli::show::{Done, count, time};
 use crate::format::node::{Entry, FileKind, Owner};
 use crate::ops::look::{self, Description, Listed, Walk, kind_name, mode_text};
-use crate::ops::open::Freshness;
 use crate::ops::select::{Selected, select};
 use crate::repo::Library;
-use crate::repo::reader::ReaderOptions;
 use crate::source::path::shown;
 use crate::view::{Selector, Zone};
 
@@ -32,46 +30,59 @@ pub(super) fn find(
     selector: &Selector,
 ) -> Result<(Arc<dyn Library>, Selected, Zone), Failure> {
     let zone = context.zone()?;
-    let mut opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
-    let before = opened.problems.len();
-    let library = library(context, &opened, ReaderOptions::default())?;
-    let selected = opened.healing(|_| select(library.as_ref(), selector, &zone, context.now()))?;
-    tell_problems(context, opened.problems.get(before..).unwrap_or_default());
+    let found = ask(context, |library| select(library.as_ref(), selector, &zone, context.now()));
+    let (library, selected) = found?;
     Ok((library, selected, zone))
 }
 
-/// Lists a directory.
-pub fn ls(context: &Context, args: &LsArgs) -> Result<Done, Failure> {
-    let (library, selected, zone) = find(context, &args.selector)?;
-    let (tree, from) = look::in_tree(&library, &selected)?;
-    let name = selected.path.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
-    let mut entries = 0_u64;
-    let mut table = long_table();
-    let mut rows = 0;
-    for step in Walk::new(&tree, from, args.recursive) {
+/// Hands `visit` what is selected, or what is in it if it is a directory, with the path from
+/// there; a file that was selected itself has its name. What cannot be read is told, and the
+/// rest goes on.
+pub(super) fn each_entry(
+    context: &Context,
+    library: &Arc<dyn Library>,
+    selected: &Selected,
+    recursive: bool,
+    mut visit: impl FnMut(&Listed) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (tree, from) = look::in_tree(library, selected)?;
+    let name = selected.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    for step in Walk::new(&tree, from, recursive) {
         if context.stop.is_raised() {
             return Err(crate::repo::Error::Interrupted.into());
         }
-        let mut listed = match step {
-            Ok(listed) => listed,
+        match step {
+            Ok(mut listed) => {
+                if listed.path.is_empty() {
+                    listed.path = name.to_vec();
+                }
+                visit(&listed)?;
+            }
             Err(unread) if look::is_local(&unread.error) => {
                 context.met_damage();
                 let path = [selected.path.as_slice(), b"/", &unread.path].concat();
                 let message = error_chain(&unread.error);
                 context.out.problem(&Problem { subject: format!("/{}", shown(&path)), message });
-                continue;
             }
             Err(unread) => return Err(unread.error.into()),
-        };
-        if listed.path.is_empty() {
-            listed.path.clone_from(&name);
         }
+    }
+    Ok(())
+}
+
+/// Lists a directory.
+pub fn ls(context: &Context, args: &LsArgs) -> Result<Done, Failure> {
+    let (library, selected, zone) = find(context, &args.selector)?;
+    let mut entries = 0_u64;
+    let mut table = long_table();
+    let mut rows = 0;
+    each_entry(context, &library, &selected, args.recursive, |listed| {
         entries += 1;
         if context.out.is_json() {
             let entry = listed.found.entry();
-            context.out.json(&entry_json(&listed.path, entry, &owner_of(&listed)))?;
+            context.out.json(&entry_json(&listed.path, entry, &owner_of(listed)))?;
         } else if args.long {
-            table.row(long_row(&listed, &zone));
+            table.row(long_row(listed, &zone));
             rows += 1;
             if rows == TABLE_ROWS {
                 context.out.table(&table)?;
@@ -83,7 +94,8 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Done, Failure> {
         } else {
             context.out.line(&printable(&listed.path))?;
         }
-    }
+        Ok(())
+    })?;
     context.out.table(&table)?;
     Ok(Done::new(count(entries, "entry", "entries")).field("entries", &entries))
 }

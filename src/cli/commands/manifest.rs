@@ -2,45 +2,23 @@
 
 use serde_json::json;
 
-use super::look::find;
-use crate::base::error_chain;
-use crate::base::progress::Problem;
+use super::look::{each_entry, find};
 use crate::cli::args::ManifestArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::show::{Done, count};
 use crate::codec::hash::sha256;
 use crate::format::node::{Entry, FileKind};
-use crate::ops::look::{self, Walk};
 use crate::source::path::shown;
 
 /// Writes a line for each file.
 pub fn manifest(context: &Context, args: &ManifestArgs) -> Result<Done, Failure> {
     let (library, selected, _) = find(context, &args.selector)?;
-    let (tree, from) = look::in_tree(&library, &selected)?;
-    let name = selected.path.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
     let mut files = 0_u64;
-    for step in Walk::new(&tree, from, true) {
-        if context.stop.is_raised() {
-            return Err(crate::repo::Error::Interrupted.into());
-        }
-        let mut listed = match step {
-            Ok(listed) => listed,
-            Err(unread) if look::is_local(&unread.error) => {
-                context.met_damage();
-                let path = [selected.path.as_slice(), b"/", &unread.path].concat();
-                let message = error_chain(&unread.error);
-                context.out.problem(&Problem { subject: format!("/{}", shown(&path)), message });
-                continue;
-            }
-            Err(unread) => return Err(unread.error.into()),
-        };
+    each_entry(context, &library, &selected, true, |listed| {
         let entry = listed.found.entry();
         if entry.kind != FileKind::File {
-            continue;
-        }
-        if listed.path.is_empty() {
-            listed.path.clone_from(&name);
+            return Ok(());
         }
         files += 1;
         let hash = hash_of(entry);
@@ -49,7 +27,8 @@ pub fn manifest(context: &Context, args: &ManifestArgs) -> Result<Done, Failure>
         } else {
             context.out.bytes(&line(&hash, &listed.path))?;
         }
-    }
+        Ok(())
+    })?;
     Ok(Done::new(count(files, "file", "files")).field("files", &files))
 }
 

@@ -44,8 +44,8 @@ proptest! {
                 let next = trees.get(usize::try_from(last + 1).unwrap()).map(flat);
                 let end = match next.map(|tree| tree.contains_key(&appearance.path)) {
                     None => End::Present,
-                    Some(true) => End::Replaced,
-                    Some(false) => End::Deleted,
+                    Some(true) => End::Replaced(UnixTime::new(last + 1, 0)),
+                    Some(false) => End::Deleted(UnixTime::new(last + 1, 0)),
                 };
                 assert_eq!(appearance.end, end);
                 assert_eq!(found.insert((appearance.path, first), last), None);

@@ -43,10 +43,7 @@ impl Namespace {
             return absent;
         };
         let head = |name: &str| {
-            state.snapshot_named(source, name).or_else(|| {
-                let wanted = state.instant(name, &self.zone, self.clock.now())?;
-                state.timelines.newest(source, wanted)
-            })
+            state.snapshot_named(source, name).or_else(|| self.newest_at(&state, source, name))
         };
         let (Some(before), Some(after)) = (head(before), head(after)) else { return absent };
         let Some(view) = self.pair(&state, before, after, within, reach)? else { return absent };
