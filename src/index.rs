@@ -24,9 +24,11 @@ mod views;
 pub use chains::ChainLink;
 pub use collect::{ChunkRow, ClaimRow, FateRow, PinRow, RootRow};
 pub use compact::{CheckpointRow, RecordRow};
-pub use packs::{ChunkPlace, Evidence, FoldedPack, FoldedRecord, PackRow, Pinned, SeenRecord};
+pub use packs::{
+    ChunkPlace, Evidence, FoldedPack, FoldedRecord, FoldedSnapshot, PackRow, Pinned, SeenRecord,
+};
 pub use scan::{ScanSource, ScannedDir};
-pub use snapshots::SnapshotRow;
+pub use snapshots::{SnapshotMoment, SnapshotRow};
 pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, Spoiled, Survey};
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{Index, Result, bad_column, optional};
-use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, WriterId};
+use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, UnixTime, WriterId};
 
 /// The bytes of all packs, each once however many claim it.
 const STORED_BYTES: &str = "SELECT coalesce(sum(size), 0)
@@ -36,8 +36,8 @@ pub struct FoldedRecord {
     pub late: bool,
     /// The packs that it claims.
     pub packs: Vec<FoldedPack>,
-    /// The snapshots that it publishes: id and the whole fact.
-    pub snapshots: Vec<(SnapshotId, Vec<u8>)>,
+    /// The snapshots that it publishes.
+    pub snapshots: Vec<FoldedSnapshot>,
     /// The snapshots that it forgets.
     pub forgotten: Vec<SnapshotId>,
     /// The writers that it revokes, and from which receipt on. Seconds since 1970.
@@ -54,6 +54,19 @@ pub struct FoldedRecord {
     pub checkpoints: Vec<(u64, Vec<u8>)>,
     /// Other records whose facts these carry, so that they need not be read.
     pub covers: Vec<RecordId>,
+}
+
+/// A snapshot that a record publishes.
+#[derive(Debug, Clone)]
+pub struct FoldedSnapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Its source.
+    pub source: String,
+    /// When it was taken, as its writer says.
+    pub taken: UnixTime,
+    /// The whole fact.
+    pub fact: Vec<u8>,
 }
 
 /// What a pin keeps.
@@ -417,8 +430,8 @@ fn fold_one<'a>(
         let places = pack.chunks.iter().enumerate();
         chunks.extend(places.map(|(place, (id, start, len))| (id, number, place, *start, *len)));
     }
-    for (id, fact) in &record.snapshots {
-        super::snapshots::fold(db, *id, record, fact)?;
+    for snapshot in &record.snapshots {
+        super::snapshots::fold(db, record, snapshot)?;
     }
     for id in &record.forgotten {
         db.prepare_cached(

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -53,11 +53,16 @@ CREATE TABLE chunk (
     start INTEGER NOT NULL, length INTEGER NOT NULL, PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
 
+-- `mark` is a checksum of what stands in it beside the fact and its checksum.
 CREATE TABLE snapshot (
     number INTEGER PRIMARY KEY, id BLOB NOT NULL, record BLOB NOT NULL,
     receipt INTEGER NOT NULL, writer BLOB NOT NULL, late INTEGER NOT NULL,
+    source TEXT NOT NULL, taken INTEGER NOT NULL, nanos INTEGER NOT NULL, mark BLOB NOT NULL,
     fact BLOB NOT NULL, checksum BLOB NOT NULL, UNIQUE (id, record)
 );
+-- Has all that places a snapshot in time, so that no row need be read for it.
+CREATE INDEX snapshot_in_time ON snapshot
+    (id, receipt, record, writer, source, taken, nanos, mark);
 CREATE TABLE forgotten (
     snapshot BLOB PRIMARY KEY, receipt INTEGER NOT NULL
 ) WITHOUT ROWID;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::{ChunkId, PackId, Ranges, RecordId, SnapshotId, WriterId};
+use crate::base::{ChunkId, PackId, Ranges, RecordId, SnapshotId, UnixTime, WriterId};
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 32]);
 
@@ -23,9 +23,14 @@ fn record(n: u8) -> FoldedRecord {
         receipt: 50 + i64::from(n),
         writer: Some(WriterId([n; 32])),
         packs: vec![pack],
-        snapshots: vec![(SnapshotId([n; 16]), vec![n, n])],
+        snapshots: vec![snapshot(n, vec![n, n])],
         ..FoldedRecord::default()
     }
+}
+
+fn snapshot(n: u8, fact: Vec<u8>) -> FoldedSnapshot {
+    let taken = UnixTime::new(i64::from(n), 5);
+    FoldedSnapshot { id: SnapshotId([n; 16]), source: "www".to_owned(), taken, fact }
 }
 
 #[test]
@@ -104,6 +109,8 @@ fn a_snapshot_row_that_was_altered_is_noticed() {
     index.fold(&[record(1)]).unwrap();
     Connection::open(index.path()).unwrap().execute("UPDATE snapshot SET receipt = 1", []).unwrap();
     assert_eq!(index.snapshots().unwrap_err().kind(), Kind::Damaged);
+    assert_eq!(index.snapshot(&SnapshotId([1; 16])).unwrap_err().kind(), Kind::Damaged);
+    assert_eq!(index.snapshot_moments().unwrap_err().kind(), Kind::Damaged);
     index.reset().unwrap();
     assert!(index.snapshots().unwrap().is_empty());
 }
@@ -267,7 +274,7 @@ fn a_revoked_writer_is_not_believed_in_any_order() {
 fn of_equal_receipts_the_lesser_record_stands_in_any_order() {
     let one = |n: u8, receipt| FoldedRecord {
         receipt,
-        snapshots: vec![(SnapshotId([7; 16]), vec![n])],
+        snapshots: vec![snapshot(7, vec![n])],
         ..record(n)
     };
     let records = [one(1, 20), one(2, 10), one(3, 10)];
@@ -279,5 +286,9 @@ fn of_equal_receipts_the_lesser_record_stands_in_any_order() {
         }
         let facts: Vec<_> = index.snapshots().unwrap().into_iter().map(|row| row.fact).collect();
         assert_eq!(facts, [vec![2]]);
+        assert_eq!(index.snapshot(&SnapshotId([7; 16])).unwrap().unwrap().fact, [2]);
+        let moments = index.snapshot_moments().unwrap();
+        assert_eq!(moments.len(), 1);
+        assert_eq!((moments[0].receipt, moments[0].taken), (10, UnixTime::new(7, 5)));
     }
 }

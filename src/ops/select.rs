@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use crate::base::{ChunkId, UnixTime};
+use crate::base::{ChunkId, SnapshotId, UnixTime};
 use crate::format::node::{Entry, Owner};
 use crate::ops::{Error, Result};
 use crate::repo::browse::{self, Found};
+use crate::repo::library::Moment;
 use crate::repo::{Library, SnapshotInfo};
 use crate::view::as_of::{Head, Timelines};
 use crate::view::selector::{Selector, State};
@@ -66,7 +67,7 @@ impl Selected {
 /// The snapshots as timelines.
 #[must_use]
 pub fn timelines(infos: &[Arc<SnapshotInfo>]) -> Timelines {
-    Timelines::new(infos.iter().map(|info| head_of(info)))
+    Timelines::new(infos.iter().map(|info| Head::from(info.as_ref())))
 }
 
 /// The snapshots of a source, oldest first.
@@ -74,19 +75,8 @@ pub fn timelines(infos: &[Arc<SnapshotInfo>]) -> Timelines {
 pub fn in_order(infos: &[Arc<SnapshotInfo>], source: &str) -> Vec<Arc<SnapshotInfo>> {
     let own = infos.iter().filter(|info| info.snapshot.source == source);
     let by_id: HashMap<_, _> = own.map(|info| (info.snapshot.id, info)).collect();
-    let lines = Timelines::new(by_id.values().map(|info| head_of(info)));
+    let lines = Timelines::new(by_id.values().map(|info| Head::from(info.as_ref())));
     lines.of(source).iter().map(|head| Arc::clone(by_id[&head.id])).collect()
-}
-
-/// What a timeline must know of a snapshot.
-#[must_use]
-pub fn head_of(info: &SnapshotInfo) -> Head {
-    Head {
-        source: info.snapshot.source.clone(),
-        id: info.snapshot.id,
-        taken: info.snapshot.taken,
-        receipt: Some(info.receipt),
-    }
 }
 
 /// Finds the snapshot that a selector means.
@@ -100,7 +90,9 @@ pub fn snapshot(
     zone: &Zone,
     now: UnixTime,
 ) -> Result<Arc<SnapshotInfo>> {
-    snapshot_among(&library.snapshots()?, selector, zone, now)
+    let id = pick(&library.moments()?, selector, zone, now)?;
+    let gone = || Error::NotFound { what: format!("snapshot {id} was forgotten just now") };
+    library.snapshot(&id)?.ok_or_else(gone)
 }
 
 /// The same among snapshots at hand.
@@ -114,14 +106,21 @@ pub fn snapshot_among(
     zone: &Zone,
     now: UnixTime,
 ) -> Result<Arc<SnapshotInfo>> {
-    let lines = timelines(infos);
-    let by_id = |id| infos.iter().find(|info| info.snapshot.id == id).cloned();
+    let moments: Vec<Moment> = infos.iter().map(|info| Moment::from(info.as_ref())).collect();
+    let id = pick(&moments, selector, zone, now)?;
+    let gone = || Error::NotFound { what: format!("snapshot {id} is not among them") };
+    infos.iter().find(|info| info.snapshot.id == id).cloned().ok_or_else(gone)
+}
+
+/// Which of the snapshots a selector means.
+fn pick(moments: &[Moment], selector: &Selector, zone: &Zone, now: UnixTime) -> Result<SnapshotId> {
+    let lines = Timelines::new(moments.iter().cloned().map(Head::from));
     let missing = |what: String| Error::NotFound { what };
     match &selector.state {
         State::Id(prefix) => {
-            let mut fitting = infos.iter().filter(|info| prefix.matches(&info.snapshot.id));
+            let mut fitting = moments.iter().filter(|moment| prefix.matches(&moment.id));
             match (fitting.next(), fitting.next()) {
-                (Some(info), None) => Ok(Arc::clone(info)),
+                (Some(moment), None) => Ok(moment.id),
                 (None, _) => Err(missing(format!(
                     "no snapshot has an id that begins with {}",
                     prefix.as_str()
@@ -138,7 +137,7 @@ pub fn snapshot_among(
             let mut sources = lines.sources();
             match (sources.next(), sources.next()) {
                 (None, _) => Err(missing("there are no snapshots yet".into())),
-                (Some(source), None) => newest(&lines, source, None, &by_id),
+                (Some(source), None) => newest(&lines, source, None),
                 (Some(_), Some(_)) => {
                     let names: Vec<&str> = lines.sources().collect();
                     Err(Error::Invalid {
@@ -157,7 +156,7 @@ pub fn snapshot_among(
                         .instant,
                 ),
             };
-            newest(&lines, name, at, &by_id)
+            newest(&lines, name, at)
         }
     }
 }
@@ -179,17 +178,12 @@ pub fn check_known(lines: &Timelines, source: &str) -> Result<()> {
     Err(Error::NotFound { what: format!("no source is called {source}; {there}") })
 }
 
-fn newest(
-    lines: &Timelines,
-    source: &str,
-    at: Option<UnixTime>,
-    by_id: &dyn Fn(crate::base::SnapshotId) -> Option<Arc<SnapshotInfo>>,
-) -> Result<Arc<SnapshotInfo>> {
+fn newest(lines: &Timelines, source: &str, at: Option<UnixTime>) -> Result<SnapshotId> {
     let head = match at {
         Some(at) => lines.newest(source, at),
         None => lines.of(source).last(),
     };
-    head.and_then(|head| by_id(head.id)).ok_or_else(|| {
+    head.map(|head| head.id).ok_or_else(|| {
         let first = lines.of(source).first().map(|head| head.at().to_string());
         Error::NotFound {
             what: format!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{ChunkId, UnixTime, WriterId};
+use crate::base::{ChunkId, SnapshotId, UnixTime, WriterId};
 use crate::format::fact::Snapshot;
 use crate::format::node::{Entry, Node};
 use crate::repo::Result;
@@ -43,6 +43,27 @@ impl SnapshotInfo {
     #[must_use]
     pub fn is_clamped(&self) -> bool {
         self.shown_from() != self.snapshot.taken
+    }
+}
+
+/// Where a snapshot stands in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Its source.
+    pub source: String,
+    /// When it was taken, as its writer says.
+    pub taken: UnixTime,
+    /// When the store received it.
+    pub receipt: UnixTime,
+}
+
+impl From<&SnapshotInfo> for Moment {
+    fn from(info: &SnapshotInfo) -> Moment {
+        let SnapshotInfo { snapshot, receipt, .. } = info;
+        let source = snapshot.source.clone();
+        Moment { id: snapshot.id, source, taken: snapshot.taken, receipt: *receipt }
     }
 }
 
@@ -119,8 +140,19 @@ pub enum Whence {
 
 /// Everything that a view asks of a repository. Shared by many threads.
 pub trait Library: Send + Sync {
-    /// All snapshots that this machine knows, in no order. Costs no store request.
+    /// All snapshots that this machine knows, in no order. Costs no store request, and
+    /// decodes each.
     fn snapshots(&self) -> Result<Vec<Arc<SnapshotInfo>>>;
+
+    /// Where each of them stands in time. Decodes none.
+    fn moments(&self) -> Result<Vec<Moment>> {
+        Ok(self.snapshots()?.iter().map(|info| Moment::from(info.as_ref())).collect())
+    }
+
+    /// The one of that id, if this machine knows it.
+    fn snapshot(&self, id: &SnapshotId) -> Result<Option<Arc<SnapshotInfo>>> {
+        Ok(self.snapshots()?.into_iter().find(|info| info.snapshot.id == *id))
+    }
 
     /// Learns what is new in the store. True if there are other snapshots now.
     fn refresh(&self) -> Result<bool>;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::{Clock, Kind, RepositoryId, UnixTime};
+use crate::base::{Clock, Kind, RepositoryId, SnapshotId, UnixTime};
 use crate::cache::DiskCache;
 use crate::codec::envelope::SecretKey;
 use crate::codec::hash::sha256;
@@ -18,9 +18,9 @@ use crate::format::config::{CONFIG_BYTES_MAX, Config, Parameters};
 use crate::format::fact::{Fact, Signer};
 use crate::format::keyfile::{KeyFile, Secrets};
 use crate::format::{FORMAT_VERSION, FormatError, names};
-use crate::index::{self, Index};
+use crate::index::{self, Index, SnapshotMoment, SnapshotRow};
 use crate::repo::keys::{Credential, Keys};
-use crate::repo::library::SnapshotInfo;
+use crate::repo::library::{Moment, SnapshotInfo};
 use crate::repo::log::{self, SyncReport};
 use crate::repo::reader::{Reader, ReaderOptions};
 use crate::repo::rules::Rules;
@@ -409,27 +409,52 @@ impl Repository {
         drop(cached);
         let mut infos = Vec::new();
         for row in self.index.snapshots()? {
-            let (refs, fact) = Fact::decode(&row.fact).map_err(|_| {
-                Error::Index(index::Error::Corrupt {
-                    path: self.index.path().to_owned(),
-                    what: "a snapshot's row does not decode".into(),
-                })
-            })?;
-            if let Fact::Snapshot(snapshot) = fact {
-                infos.push(Arc::new(SnapshotInfo {
-                    snapshot: *snapshot,
-                    refs,
-                    receipt: UnixTime::new(row.receipt, 0),
-                    writer: row.writer,
-                    late: row.late,
-                }));
-            }
+            infos.push(Arc::new(self.info_of(&row)?));
         }
         infos.sort_by_key(|info| (info.shown_from(), info.receipt, info.snapshot.id));
         let infos: Arc<[Arc<SnapshotInfo>]> = infos.into();
         let mut cached = self.infos.write().unwrap_or_else(PoisonError::into_inner);
         *cached = Some(CachedInfos { version, infos: Arc::clone(&infos) });
         Ok(infos)
+    }
+
+    /// Where each of them stands in time, in no order. Decodes none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the index cannot be read.
+    pub fn moments(&self) -> Result<Vec<Moment>> {
+        let moments = self.index.snapshot_moments()?.into_iter().map(|moment| {
+            let SnapshotMoment { id, source, taken, receipt } = moment;
+            Moment { id, source, taken, receipt: UnixTime::new(receipt, 0) }
+        });
+        Ok(moments.collect())
+    }
+
+    /// The snapshot of that id, if it is known and not forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the index cannot be read.
+    pub fn snapshot(&self, id: &SnapshotId) -> Result<Option<Arc<SnapshotInfo>>> {
+        let row = self.index.snapshot(id)?;
+        row.map(|row| Ok(Arc::new(self.info_of(&row)?))).transpose()
+    }
+
+    fn info_of(&self, row: &SnapshotRow) -> Result<SnapshotInfo> {
+        match Fact::decode(&row.fact) {
+            Ok((refs, Fact::Snapshot(snapshot))) => Ok(SnapshotInfo {
+                snapshot: *snapshot,
+                refs,
+                receipt: UnixTime::new(row.receipt, 0),
+                writer: row.writer,
+                late: row.late,
+            }),
+            _ => Err(Error::Index(index::Error::Corrupt {
+                path: self.index.path().to_owned(),
+                what: "a snapshot's row does not decode".into(),
+            })),
+        }
     }
 
     /// Forgets the decoded snapshots, so that the next call reads the index.

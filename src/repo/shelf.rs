@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::base::ChunkId;
-use crate::repo::library::{FileContent, Library, LoadedNode, SnapshotInfo, Whence};
+use crate::base::{ChunkId, SnapshotId};
+use crate::repo::library::{FileContent, Library, LoadedNode, Moment, SnapshotInfo, Whence};
 use crate::repo::reader::{Ahead, Hint, Reader, ReaderOptions};
 use crate::repo::{Error, LocalOptions, Repository, Result};
 
@@ -61,6 +61,14 @@ const HINT_CHUNKS: usize = 256;
 impl Library for Shelf {
     fn snapshots(&self) -> Result<Vec<Arc<SnapshotInfo>>> {
         Ok(self.repo.snapshots()?.to_vec())
+    }
+
+    fn moments(&self) -> Result<Vec<Moment>> {
+        self.repo.moments()
+    }
+
+    fn snapshot(&self, id: &SnapshotId) -> Result<Option<Arc<SnapshotInfo>>> {
+        self.repo.snapshot(id)
     }
 
     fn refresh(&self) -> Result<bool> {

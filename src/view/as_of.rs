@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::{SnapshotId, UnixTime};
+use crate::repo::library::{Moment, SnapshotInfo};
 use crate::view::time_name::name_among;
 use crate::view::zone::Zone;
 
@@ -44,6 +45,19 @@ pub struct Effective {
     pub at: UnixTime,
     /// Whether the writer claimed a later one than the store's receipt.
     pub clamped: bool,
+}
+
+impl From<Moment> for Head {
+    fn from(moment: Moment) -> Head {
+        let Moment { id, source, taken, receipt } = moment;
+        Head { source, id, taken, receipt: Some(receipt) }
+    }
+}
+
+impl From<&SnapshotInfo> for Head {
+    fn from(info: &SnapshotInfo) -> Head {
+        Head::from(Moment::from(info))
+    }
 }
 
 impl Head {

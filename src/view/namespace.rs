@@ -209,10 +209,9 @@ impl Namespace {
                 Ok(Item::Link { ino, target, mtime: after.info().shown_from() })
             }
             (View::Snapshot { tree, .. }, LINK_RANK) => {
-                let snapshot = &tree.info().snapshot;
-                let state = self.state();
-                let (target, at) = state.name_of(&snapshot.source, &snapshot.id).ok_or(unknown)?;
-                Ok(Item::Link { ino, target, mtime: at })
+                let head = Head::from(tree.info().as_ref());
+                let target = self.state().name_of(&head).ok_or(unknown)?;
+                Ok(Item::Link { ino, target, mtime: head.at() })
             }
             (View::Snapshot { tree, .. }, rank) if rank < RANK_LIMIT => {
                 entry(&view, tree, tree.entry(rank, reach)?.ok_or(unknown)?, reach)
@@ -260,15 +259,19 @@ impl Namespace {
     /// [`Error::WouldBlock`], or the library's.
     pub fn totals(&self, reach: Reach) -> Result<(u64, u64)> {
         let state = self.state();
-        let bytes = match (state.stored_bytes.get(), reach) {
-            (Some(bytes), _) => *bytes,
-            (None, Reach::Memory) => return Err(Error::WouldBlock),
-            (None, Reach::Store) => {
-                let bytes = self.library.stored_bytes()?;
-                *state.stored_bytes.get_or_init(|| bytes)
-            }
-        };
-        Ok((bytes, state.entries))
+        if let Some(totals) = state.totals.get() {
+            return Ok(*totals);
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let bytes = self.library.stored_bytes()?;
+        let mut entries = 0_u64;
+        for head in state.timelines.sources().filter_map(|s| state.timelines.of(s).last()) {
+            let info = self.library.snapshot(&head.id)?;
+            entries = entries.saturating_add(info.map_or(0, |info| info.snapshot.root.ranks()));
+        }
+        Ok(*state.totals.get_or_init(|| (bytes, entries)))
     }
 
     fn lookup_fixed(&self, dir: u64, name: &[u8], reach: Reach) -> Result<Looked> {

@@ -1,24 +1,31 @@
 //! Fills a repository with synthetic snapshots, for `scripts/bench-gc` and `scripts/bench`.
 //!
-//! `generate DIR CHUNKS SNAPSHOTS`: the repository in DIR must be new; its passphrase is
-//! in ASOF_PASSWORD and the cache directory in ASOF_CACHE_DIR, as for the program.
+//! `generate DIR CHUNKS SNAPSHOTS [FILES]`: the repository in DIR must be new; its passphrase
+//! is in ASOF_PASSWORD and the cache directory in ASOF_CACHE_DIR, as for the program.
 //!
 //! A backup of a million files a thousand times would take hours of reading what did
 //! not change. Here only what changes is made, and stored by the program's own writer:
 //! files of one chunk each, a hundred to a directory, and a hundred of those to another, so
-//! that no directory grows with the repository. The first snapshot has half of the chunks. Each of the others replaces ten files in each of some directories, of which
-//! ten lie together.
+//! that no directory grows with the repository. The first snapshot has half of the chunks.
+//! Each of the others replaces ten files in each of some directories, of which ten lie
+//! together. With FILES the first has so many, and the others replace single files anywhere.
+//!
+//! Snapshots are taken an hour after each other, the last one now: the records are given the
+//! names and times that they would have then, as the store is a directory.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use asof::base::{Clock, Progress, SnapshotId, Stop, UnixTime};
+use asof::base::{Clock, Progress, RecordId, SnapshotId, Stop, UnixTime};
 use asof::codec::hash::{ChunkKind, sha256};
 use asof::codec::random;
 use asof::format::extents::INLINE_MAX;
 use asof::format::fact::{Fact, Snapshot};
+use asof::format::names::{self, Hour};
 use asof::format::node::{Entry, FileKind, Owner};
 use asof::repo::keys::Credential;
 use asof::repo::log::EncodedFact;
@@ -31,8 +38,8 @@ use asof::store::LocalStore;
 const FILES: usize = 100;
 /// Directories in a directory of the root.
 const DIRS: usize = 100;
-/// Files of a directory that change together.
-const CHANGED: usize = 10;
+/// From one snapshot to the next.
+const APART: Duration = Duration::from_secs(3600);
 /// Directories beside each other that change together. If they were anywhere, each
 /// change of a larger tree would store more nodes.
 const TOGETHER: usize = 10;
@@ -41,37 +48,87 @@ const LONGEST: usize = 3400;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, chunks, snapshots] = args.as_slice() else {
-        anyhow::bail!("generate DIR CHUNKS SNAPSHOTS");
+    let (dir, chunks, snapshots, files) = match args.as_slice() {
+        [dir, chunks, snapshots] => (dir, chunks, snapshots, None),
+        [dir, chunks, snapshots, files] => (dir, chunks, snapshots, Some(files)),
+        _ => anyhow::bail!("generate DIR CHUNKS SNAPSHOTS [FILES]"),
     };
     let (chunks, snapshots): (usize, usize) = (chunks.parse()?, snapshots.parse()?);
+    let files: Option<usize> = files.map(|files| files.parse()).transpose()?;
+    // How many files of a directory change together, and directories beside each other.
+    let (changed, together) = if files.is_some() { (1, 1) } else { (10, TOGETHER) };
     ensure!(snapshots > 1, "at least two snapshots");
+    ensure!(files.is_none_or(|files| files <= chunks), "each file has a chunk");
     let variable = |name| std::env::var(name).context(name);
-    let passphrase = variable("ASOF_PASSWORD")?.into_bytes().into();
-    let cache_dir = PathBuf::from(variable("ASOF_CACHE_DIR")?);
-    let repo = Arc::new(Repository::open(
-        Arc::new(LocalStore::open(dir.as_ref())?),
-        Credential::Passphrase(passphrase),
-        &LocalOptions { cache_dir, cache_bytes: 0 },
-        &Clock::system(),
-    )?);
-    repo.sync(false)?;
-    let dirs = (chunks / 2).div_ceil(FILES);
-    let mut world = World { repo, state: 1, dirs: vec![Dir::default(); dirs], groups: Vec::new() };
-    world.snapshot((0..dirs).collect(), FILES)?;
+    let passphrase = variable("ASOF_PASSWORD")?.into_bytes();
+    let open = |cache_dir: &Path| -> Result<Arc<Repository>> {
+        let repo = Repository::open(
+            Arc::new(LocalStore::open(dir.as_ref())?),
+            Credential::Passphrase(Vec::clone(&passphrase).into()),
+            &LocalOptions { cache_dir: cache_dir.to_owned(), cache_bytes: 0 },
+            &Clock::system(),
+        )?;
+        repo.sync(false)?;
+        Ok(Arc::new(repo))
+    };
+    let scratch = tempfile::tempdir()?;
+    let repo = open(scratch.path())?;
+    let first = files.unwrap_or(chunks / 2);
+    let dirs = first.div_ceil(FILES);
     let later = snapshots - 1;
+    let start = repo.clock().now().minus(APART * u32::try_from(later)?);
+    let mut world = World {
+        repo,
+        state: 1,
+        dirs: vec![Dir::default(); dirs],
+        groups: Vec::new(),
+        now: start,
+        published: Vec::new(),
+    };
+    world.snapshot((0..dirs).collect(), FILES)?;
     for number in 0..later {
         // As many directories as bring the chunks to their number in the end.
-        let upto = |n: usize| chunks / 2 * n / later / CHANGED;
+        let upto = |n: usize| (chunks - first) * n / later / changed;
         let count = upto(number + 1) - upto(number);
         let mut some = BTreeSet::new();
         while some.len() < count.min(dirs) {
             let first = world.random(dirs);
             let wanted = count.min(dirs) - some.len();
-            some.extend((first..dirs).take(TOGETHER.min(wanted)));
+            some.extend((first..dirs).take(together.min(wanted)));
         }
-        world.snapshot(some, CHANGED)?;
+        world.now = world.now.plus(APART);
+        world.snapshot(some, changed)?;
     }
+    date_records(&Path::new(dir).join(names::LOG), &world.published)?;
+    open(&PathBuf::from(variable("ASOF_CACHE_DIR")?))?;
+    Ok(())
+}
+
+/// Gives records the names and times of when the snapshots were taken that they belong to:
+/// the last record of each is given, and those before it are older.
+fn date_records(log: &Path, published: &[(RecordId, UnixTime)]) -> Result<()> {
+    let mut records: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for file in std::fs::read_dir(log)? {
+        let file = file?;
+        records.push((file.metadata()?.modified()?, file.path()));
+    }
+    records.sort();
+    let mut due = published.iter();
+    let mut next = due.next();
+    for (_, path) in records {
+        let Some((last, at)) = next else { break };
+        let name = path.file_name().and_then(|name| name.to_str()).context("a record's name")?;
+        let name = format!("{}{name}", names::LOG);
+        let (_, id) = names::parse_record(&name).context("a record's name")?;
+        let seconds = Duration::from_secs(u64::try_from(at.seconds)?);
+        File::options().write(true).open(&path)?.set_modified(SystemTime::UNIX_EPOCH + seconds)?;
+        let dated = names::record(Hour::of(*at), id);
+        std::fs::rename(&path, log.join(dated.trim_start_matches(names::LOG)))?;
+        if id == *last {
+            next = due.next();
+        }
+    }
+    ensure!(next.is_none(), "a snapshot's record is not in the log");
     Ok(())
 }
 
@@ -88,6 +145,10 @@ struct World {
     dirs: Vec<Dir>,
     /// The directories of the root, as they are stored.
     groups: Vec<Draft>,
+    /// When the next snapshot is taken.
+    now: UnixTime,
+    /// The last record of each snapshot, and when it was taken.
+    published: Vec<(RecordId, UnixTime)>,
 }
 
 impl World {
@@ -107,7 +168,7 @@ impl World {
         let progress = Arc::new(Progress::silent());
         let writer = Writer::start(&repo, options, None, &progress, &Stop::new())?;
         let (mut data, mut nodes) = (writer.lane(ChunkKind::Data), writer.lane(ChunkKind::Node));
-        let now = repo.clock().now();
+        let now = self.now;
         let mut groups: BTreeSet<usize> = BTreeSet::new();
         for place in some {
             groups.insert(place / DIRS);
@@ -140,7 +201,8 @@ impl World {
         nodes.statement(&fact, &refs)?;
         nodes.flush()?;
         drop((data, nodes));
-        writer.finish(vec![EncodedFact { bytes: fact }])?;
+        let (published, _) = writer.finish(vec![EncodedFact { bytes: fact }])?;
+        self.published.push((published.context("nothing was published")?.id, now));
         Ok(())
     }
 

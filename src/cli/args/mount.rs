@@ -47,7 +47,7 @@ pub struct MountArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration())]
     pub refresh_interval: Duration,
     /// How much memory to use for data and directories
-    #[arg(long, value_name = "SIZE", default_value = "40M", value_parser = size())]
+    #[arg(long, value_name = "SIZE", default_value = "36M", value_parser = size())]
     pub memory: u64,
     /// Keep plain copies of large files that were read, which the kernel then reads by itself:
     /// without a name, unencrypted, in the cache directory, until the mount ends. For root only

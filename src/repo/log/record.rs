@@ -15,7 +15,7 @@ use crate::format::fact::{Fact, Pin, Signer, may_publish};
 use crate::format::pack::PackFact;
 use crate::format::record::{Body, CERTIFICATE_WITHIN, Header, RECORD_BYTES_MAX, Record};
 use crate::format::{FormatError, LAYOUT};
-use crate::index::{FoldedPack, FoldedRecord, Pinned};
+use crate::index::{FoldedPack, FoldedRecord, FoldedSnapshot, Pinned};
 use crate::repo::{Error, Repository, Result};
 
 /// A body that unpacks to more is unpacked while no other such is. Bytes.
@@ -216,7 +216,12 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
     let record = &mut folding.record;
     match fact {
         Fact::Pack(pack) => record.packs.push(folded_pack(repo, &pack, signer)),
-        Fact::Snapshot(snapshot) => record.snapshots.push((snapshot.id, bytes.to_vec())),
+        Fact::Snapshot(snapshot) => record.snapshots.push(FoldedSnapshot {
+            id: snapshot.id,
+            source: snapshot.source,
+            taken: snapshot.taken,
+            fact: bytes.to_vec(),
+        }),
         Fact::Forget(forget) => record.forgotten.extend(forget.snapshots),
         Fact::Revoke(revoke) if revoke.writer == repo.config().owner => folding
             .problems

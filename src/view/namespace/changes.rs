@@ -131,11 +131,12 @@ impl Namespace {
         within: &Viewed,
         reach: Reach,
     ) -> Result<Option<Arc<Viewed>>> {
-        let (Some(old), Some(new)) = (self.tree_of(state, before), self.tree_of(state, after))
-        else {
-            return Ok(None);
-        };
         let key = format!("{}/{}{BETWEEN}{}", within.key, before.id, after.id);
+        if let Some(known) = self.with_views(|views| views.of(&key)) {
+            return Ok(Some(known));
+        }
+        let tree = |head| self.tree_of(head, reach);
+        let (Some(old), Some(new)) = (tree(before)?, tree(after)?) else { return Ok(None) };
         let Some(name) = pair_name(state, before, after) else { return Ok(None) };
         let path = format!("{}/{name}", within.path);
         let view = || View::Pair { before: old, after: new, within: within.number };
@@ -145,9 +146,7 @@ impl Namespace {
 
 /// What two snapshots are called together.
 pub(super) fn pair_name(state: &State, before: &Head, after: &Head) -> Option<String> {
-    let (before, _) = state.name_of(&before.source, &before.id)?;
-    let (after, _) = state.name_of(&after.source, &after.id)?;
-    Some(format!("{before}{BETWEEN}{after}"))
+    Some(format!("{}{BETWEEN}{}", state.name_of(before)?, state.name_of(after)?))
 }
 
 /// The directory of the other tree that has the path of a directory of this one.

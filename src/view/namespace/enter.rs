@@ -39,7 +39,7 @@ impl Namespace {
         let gone = || Error::NoSuchNumber { number: number(within.number, 0) };
         let (key, path) = match &within.view {
             View::Source(_) => {
-                let name = state.name_of(&head.source, &head.id).ok_or_else(gone)?.0;
+                let name = state.name_of(head).ok_or_else(gone)?;
                 (format!("{}/{}", within.key, head.id), format!("{}/{name}", within.path))
             }
             _ => {
@@ -47,17 +47,25 @@ impl Namespace {
                 (format!("{path}/{}", head.id), path)
             }
         };
-        let tree = self.tree_of(state, head).ok_or_else(gone)?;
+        if let Some(known) = self.with_views(|views| views.of(&key)) {
+            return Ok(known);
+        }
+        let tree = self.tree_of(head, reach)?.ok_or_else(gone)?;
         let view = || View::Snapshot { tree, within: within.number, unlike: None };
         self.enter(key, path, reach, view)
     }
 
     /// The tree of a snapshot; none if that is not known any more.
-    pub(super) fn tree_of(&self, state: &State, head: &Head) -> Option<Arc<Tree>> {
-        let info = Arc::clone(state.infos.get(&head.id)?);
-        Some(self.with_views(|views| views.tree(&head.id)).unwrap_or_else(|| {
-            Arc::new(Tree::new(Arc::clone(&self.library), info, Arc::clone(&self.places)))
-        }))
+    pub(super) fn tree_of(&self, head: &Head, reach: Reach) -> Result<Option<Arc<Tree>>> {
+        if let Some(tree) = self.with_views(|views| views.tree(&head.id)) {
+            return Ok(Some(tree));
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let (library, places) = (Arc::clone(&self.library), Arc::clone(&self.places));
+        let info = self.library.snapshot(&head.id)?;
+        Ok(info.map(|info| Arc::new(Tree::new(library, info, places))))
     }
 
     /// What a source has in one of the fixed directories of sources.

@@ -3,12 +3,12 @@
 //! A [`State`] is made whole and replaced whole, so that one question sees one
 //! state of affairs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::base::{Clock, SnapshotId, UnixTime};
-use crate::repo::{Library, SnapshotInfo};
+use crate::base::{Clock, UnixTime};
+use crate::repo::Library;
 use crate::view::as_of::{Head, Timelines};
 use crate::view::error::Result;
 use crate::view::time_name::instant_name;
@@ -25,27 +25,23 @@ const SETTLED_AFTER: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) timelines: Timelines,
-    pub(super) infos: HashMap<SnapshotId, Arc<SnapshotInfo>>,
-    /// Once somebody has asked.
-    pub(super) stored_bytes: OnceLock<u64>,
-    /// Entries of the newest snapshot of each source.
-    pub(super) entries: u64,
+    /// The bytes of all packs, and the entries of the newest snapshot of each source, once
+    /// somebody has asked.
+    pub(super) totals: OnceLock<(u64, u64)>,
     /// Instants that no calendar has, by name.
     odd: Vec<(String, UnixTime)>,
 }
 
 impl State {
     pub(super) fn load(library: &dyn Library) -> Result<State> {
-        let infos: HashMap<_, _> =
-            library.snapshots()?.into_iter().map(|info| (info.snapshot.id, info)).collect();
-        let timelines = Timelines::new(infos.values().map(|info| head(info)));
-        let newest = timelines.sources().filter_map(|source| timelines.of(source).last());
-        let entries =
-            newest.filter_map(|head| infos.get(&head.id)).map(|i| i.snapshot.root.ranks());
-        let entries = entries.fold(0, u64::saturating_add);
-        let odd = timelines.instants().iter().map(|at| (instant_name(*at), *at));
-        let odd = odd.filter(|(name, _)| name.starts_with('@')).collect();
-        Ok(State { timelines, infos, stored_bytes: OnceLock::new(), entries, odd })
+        let timelines = Timelines::new(library.moments()?.into_iter().map(Head::from));
+        // They are at the ends, since a calendar has one beginning and one end.
+        let odd = |at: &&UnixTime| instant_name(**at).starts_with('@');
+        let instants = timelines.instants();
+        let (early, late) =
+            (instants.iter().take_while(odd), instants.iter().rev().take_while(odd));
+        let odd = early.chain(late).map(|at| (instant_name(*at), *at)).collect();
+        Ok(State { timelines, totals: OnceLock::new(), odd })
     }
 
     /// The instant that a text means.
@@ -83,31 +79,21 @@ impl State {
         let line = self.timelines.of(source);
         let first = line.partition_point(|h| h.at() < head.at());
         let same = line.iter().skip(first).take_while(|h| h.at() == head.at());
-        same.map(|h| (self.name_of(source, &h.id), h))
-            .find(|(own, _)| own.as_ref().is_some_and(|(own, _)| own == name))
-            .map(|(_, head)| head)
+        same.into_iter().find(|head| self.name_of(head).is_some_and(|own| own == name))
     }
 
-    /// The name of a snapshot among those of its source, and its instant.
-    pub(super) fn name_of(&self, source: &str, id: &SnapshotId) -> Option<(String, UnixTime)> {
-        let at = head(self.infos.get(id)?).at();
-        let line = self.timelines.of(source);
-        let last = line.get(line.partition_point(|h| h.at() <= at).checked_sub(1)?)?;
+    /// The name of a snapshot among those of its source; none if it is not one of them.
+    pub(super) fn name_of(&self, head: &Head) -> Option<String> {
+        let line = self.timelines.of(&head.source);
+        let at = head.at();
+        let same = line[..line.partition_point(|h| h.at() <= at)].iter().rev();
+        let mut same = same.take_while(|h| h.at() == at).map(|h| h.id);
+        let last = same.next()?;
         let name = instant_name(at);
-        Some((if last.id == *id { name } else { format!("{name}~{id}") }, at))
-    }
-}
-
-/// What places a snapshot in time. The library has clamped its instant already, to
-/// the second in which the store received it, since stores tell no finer: that must
-/// not be clamped once more to the second's beginning.
-fn head(info: &SnapshotInfo) -> Head {
-    let taken = info.shown_from();
-    Head {
-        source: info.snapshot.source.clone(),
-        id: info.snapshot.id,
-        taken,
-        receipt: Some(info.receipt.max(taken)),
+        if last == head.id {
+            return Some(name);
+        }
+        same.any(|id| id == head.id).then(|| format!("{name}~{}", head.id))
     }
 }
 
@@ -168,8 +154,9 @@ impl Changes {
                     }
                 }
                 View::Snapshot { tree, within, unlike: None } => {
-                    let id = &tree.info().snapshot.id;
-                    let gone = before.infos.contains_key(id) && !after.infos.contains_key(id);
+                    let head = Head::from(tree.info().as_ref());
+                    let known = |state: &State| state.name_of(&head).is_some();
+                    let gone = known(before) && !known(after);
                     if let Some((_, name)) = view.path.rsplit_once('/').filter(|_| gone) {
                         changes.entries.push((number(*within, 0), name.to_owned()));
                     }
