@@ -9,6 +9,7 @@
 
 mod changes;
 mod clients;
+mod history;
 mod life;
 mod passthrough;
 mod push;

@@ -10,7 +10,7 @@ use crate::view::tree::Tree;
 
 use super::state::State;
 use super::views::{View, Viewed, Views};
-use super::{CHANGES, Item, Life, Namespace, RANK_BITS, entry, number};
+use super::{CHANGES, HISTORY, Item, Life, Namespace, RANK_BITS, entry, number};
 
 impl Namespace {
     /// How long what is shown at an instant stays so.
@@ -70,7 +70,11 @@ impl Namespace {
 
     /// What a source has in one of the fixed directories of sources.
     pub(super) fn of_source(&self, dir: u64, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
-        if dir == CHANGES { self.changes(source, reach) } else { self.source(source, reach) }
+        match dir {
+            CHANGES => self.changes(source, reach),
+            HISTORY => self.history(source, reach),
+            _ => self.source(source, reach),
+        }
     }
 
     /// What differs between snapshots of a source.

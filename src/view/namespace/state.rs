@@ -3,20 +3,21 @@
 //! A [`State`] is made whole and replaced whole, so that one question sees one
 //! state of affairs.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::base::{Clock, UnixTime};
-use crate::repo::Library;
+use crate::repo::{Library, SnapshotInfo};
 use crate::view::as_of::{Head, Timelines};
 use crate::view::error::Result;
 use crate::view::time_name::instant_name;
 use crate::view::time_spec::TimeSpec;
 use crate::view::zone::Zone;
 
+use super::history::Pasts;
 use super::views::{View, Viewed};
-use super::{AT, CHANGES, Life, ROOT, SNAPSHOTS, number};
+use super::{AT, CHANGES, HISTORY, Life, ROOT, SNAPSHOTS, number};
 
 /// What was taken this long ago has been published, as a rule.
 const SETTLED_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -28,6 +29,10 @@ pub(super) struct State {
     /// The bytes of all packs, and the entries of the newest snapshot of each source, once
     /// somebody has asked.
     pub(super) totals: OnceLock<(u64, u64)>,
+    /// The snapshots of the sources whose past was asked for, in order.
+    pub(super) lines: Mutex<HashMap<String, Arc<[Arc<SnapshotInfo>]>>>,
+    /// What was at paths that were asked for.
+    pub(super) pasts: Pasts,
     /// Instants that no calendar has, by name.
     odd: Vec<(String, UnixTime)>,
 }
@@ -41,7 +46,13 @@ impl State {
         let (early, late) =
             (instants.iter().take_while(odd), instants.iter().rev().take_while(odd));
         let odd = early.chain(late).map(|at| (instant_name(*at), *at)).collect();
-        Ok(State { timelines, totals: OnceLock::new(), odd })
+        Ok(State {
+            timelines,
+            totals: OnceLock::new(),
+            lines: Mutex::default(),
+            pasts: Pasts::default(),
+            odd,
+        })
     }
 
     /// The instant that a text means.
@@ -120,7 +131,7 @@ impl Changes {
     /// What of the views that were seen differs between two states.
     pub(super) fn between(before: &State, after: &State, seen: &[Arc<Viewed>]) -> Changes {
         let mut changes =
-            Changes { inodes: vec![AT, SNAPSHOTS, CHANGES, ROOT], entries: Vec::new() };
+            Changes { inodes: vec![AT, SNAPSHOTS, CHANGES, HISTORY, ROOT], entries: Vec::new() };
         changes.entries.push((ROOT, "latest".to_owned()));
         let all: BTreeSet<&str> =
             before.timelines.sources().chain(after.timelines.sources()).collect();
@@ -129,13 +140,16 @@ impl Changes {
         for view in seen {
             let ino = number(view.number, 0);
             match &view.view {
-                View::Source(source) | View::Changes(source)
+                View::Source(source) | View::Changes(source) | View::History(source)
                     if sources.contains(source.as_str()) =>
                 {
                     changes.inodes.push(ino);
                     if after.timelines.of(source).is_empty() {
-                        let is_source = matches!(view.view, View::Source(_));
-                        let dir = if is_source { SNAPSHOTS } else { CHANGES };
+                        let dir = match &view.view {
+                            View::Source(_) => SNAPSHOTS,
+                            View::Changes(_) => CHANGES,
+                            _ => HISTORY,
+                        };
                         changes.entries.push((dir, source.clone()));
                     }
                 }
@@ -164,6 +178,8 @@ impl Changes {
                 // Names of pairs are not good for long, and what is in one stays.
                 View::Source(_)
                 | View::Changes(_)
+                | View::History(_)
+                | View::Past(_)
                 | View::Pair { .. }
                 | View::Snapshot { unlike: Some(_), .. } => {}
             }
