@@ -30,11 +30,13 @@ def past(bench):
     ran = say("find", "--name", NAME)
     bench.check(ran.out.count(b"\n") >= scale.past_files // FILES, "hits of a search")
     timed("past-find", ran)
+    world.drop_caches()
     timed("past-history", say("history", f"bench:/{paths[0]}"))
     ran = say("diff", *(f"bench@{at}" for at in moments[-2:]))
     bench.check(ran.out.count(b"\n") >= scale.past_changed, "lines of a comparison")
     timed("past-diff", ran)
     timed("past-diff-all", say("diff", f"bench@{moments[0]}", f"bench@{moments[-1]}"))
+    world.drop_caches()
     with world.mounted(client.mount_command(), client.point, client.env()) as process:
         world.run(["ls", client.point])
         at = moments[random.Random(bench.turn).randrange(len(moments))]
