@@ -16,3 +16,4 @@ mod mount;
 mod refusals;
 mod time;
 mod upgrade;
+mod verify_log;
