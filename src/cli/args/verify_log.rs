@@ -15,8 +15,8 @@ writer claims beside the store's receipt, and claims that are far from it.
     asof verify-log --all
     asof verify-log --json | jq '.findings[] | select(.severity == \"problem\")'
 
-The exit code is 4 if there is a problem. Notices are good to know, and leave it at 0. What \
-records leave the log behind a checkpoint of the owner is not missing: it is taken at its word.
+The exit code is 4 if there is a problem. Notices are good to know, and leave it at 0. Records \
+that left the log behind a checkpoint of the owner are not missing: it is taken at its word.
 
 A record that is cut from the end of the log leaves no gap. So the last record of each chain is \
 remembered on this machine, in a file beside the index, and must be there the next time. Deleting \
