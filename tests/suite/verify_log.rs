@@ -691,6 +691,38 @@ fn a_checkpoint_that_cannot_be_read_stands_for_nothing() {
     world.finds(FindingKind::Cut, &names[1]);
 }
 
+/// What the owner has merged is told of, and raises no alarm for ever.
+#[test]
+fn what_a_checkpoint_carries_is_a_notice_once_its_record_left_the_log() {
+    let world = World::new(true);
+    let file = world.writer("web", &["web"]);
+    let id = file.key.id();
+    let (_machine, open) = world.machine(Credential::Writer(Box::new(file)), 0);
+    let forget = Fact::Forget(Forget { snapshots: vec![SnapshotId([1; 16])], reason: None });
+    let names = world.new_names(|| {
+        let facts = vec![snapshot("db", world.now()), EncodedFact::of(&forget)];
+        Chain::default().publish(&open, facts, FAR).unwrap();
+    });
+    world.pass(HOUR);
+    let revoke = Fact::Revoke(Revoke { writer: id, from: UnixTime::new(START, 0) });
+    Chain::default().publish(&world.owner(), vec![EncodedFact::of(&revoke)], FAR).unwrap();
+    let kinds = [FindingKind::Revoked, FindingKind::WrongRole, FindingKind::WrongSource];
+    let report = world.verify();
+    assert_eq!(report.kinds.keys().copied().collect::<Vec<_>>(), kinds);
+    assert_eq!((report.problems, report.notices), (3, 0));
+    world.pass(3 * HOUR);
+    let compact = CompactOptions { records_min: 1 };
+    let options = GcOptions { compact, exclusive: true, ..GcOptions::default() };
+    gc(&world.owner(), &options, &Arc::new(Progress::silent()), &Stop::new()).unwrap();
+    gc(&world.owner(), &options, &Arc::new(Progress::silent()), &Stop::new()).unwrap();
+    assert!(!world.log().contains(&names[0]), "it left the log");
+    let report = world.verify();
+    assert_eq!(report.kinds.keys().copied().collect::<Vec<_>>(), kinds);
+    assert_eq!((report.problems, report.notices), (0, 3), "{:#?}", report.findings);
+    let about = &report.findings[0].about;
+    assert_eq!((about.record, about.writer), (Some(record_of(&names[0])), Some(id)));
+}
+
 /// Hides an object from the first listings, as a store may whose listings lag.
 struct Lagging {
     inner: MemoryStore,
