@@ -202,3 +202,37 @@ impl Findings {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_counted_and_some_are_kept_of_each_severity() {
+        let some = |count: u64, severity: Severity| {
+            let mut findings = Findings::default();
+            for _ in 0..count {
+                let finding = Finding::problem(FindingKind::Fork, About::default(), "");
+                findings.add(Finding { severity, ..finding });
+            }
+            findings
+        };
+        let mut all = some(KEPT - 1, Severity::Problem);
+        all.absorb(some(KEPT + 2, Severity::Notice));
+        all.absorb(some(3, Severity::Problem));
+        assert_eq!((all.problems, all.notices), (KEPT + 2, KEPT + 2));
+        assert_eq!(all.kinds, BTreeMap::from([(FindingKind::Fork, 2 * KEPT + 4)]));
+        let kept = |severity| all.kept.iter().filter(|one| one.severity == severity).count() as u64;
+        assert_eq!((kept(Severity::Problem), kept(Severity::Notice)), (KEPT, KEPT));
+    }
+
+    /// The document says what each kind means.
+    #[test]
+    fn every_kind_is_in_the_document() {
+        let document = include_str!("../../../docs/SEMANTICS.md");
+        for kind in FindingKind::ALL {
+            let name = format!("`{}`", kind.name());
+            assert!(document.contains(&name), "{name}");
+        }
+    }
+}
