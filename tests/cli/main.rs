@@ -16,4 +16,5 @@ mod mount;
 mod refusals;
 mod time;
 mod upgrade;
+mod verify_log;
 mod walkthrough;
