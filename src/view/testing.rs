@@ -5,6 +5,8 @@
 //! deep tree. The library is stricter than the real one: what was not fetched is
 //! not in memory, so an event loop that would wait is seen.
 
+pub(crate) mod model;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -213,6 +215,17 @@ impl TestLibrary {
         root: &Sample,
         cut: Cut,
     ) -> Arc<SnapshotInfo> {
+        self.publish_received(source, (taken, taken), root, cut)
+    }
+
+    /// Publishes a snapshot that the store says it received at another time than it claims.
+    pub(crate) fn publish_received(
+        &self,
+        source: &str,
+        (taken, receipt): (UnixTime, UnixTime),
+        root: &Sample,
+        cut: Cut,
+    ) -> Arc<SnapshotInfo> {
         let mut builder = Builder { library: self, cut, groups: BTreeMap::new() };
         let mut ranks = 0;
         let (mut refs, mut owners) = (Vec::new(), Vec::new());
@@ -237,7 +250,7 @@ impl TestLibrary {
                 ..Snapshot::new(SnapshotId(id), source, entry, Owner::default(), taken)
             },
             refs,
-            receipt: taken,
+            receipt,
             late: false,
             writer: WriterId([7; 32]),
         });
