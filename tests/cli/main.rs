@@ -15,4 +15,5 @@ mod look;
 mod mount;
 mod refusals;
 mod time;
+mod times;
 mod upgrade;
