@@ -12,10 +12,12 @@
 
 use std::sync::Arc;
 
+use crate::base::ChunkId;
 use crate::format::node::Owner;
+use crate::repo::{self, Library};
 use crate::view::as_of::Head;
-use crate::view::compare::Aspects;
-use crate::view::error::{Reach, Result};
+use crate::view::compare::{Aspects, Go, compare};
+use crate::view::error::{Error, Reach, Result};
 use crate::view::tree::{Found, Tree};
 
 use super::list::by_time;
@@ -109,7 +111,7 @@ impl Namespace {
 
     fn side(&self, pair: &Viewed, side: usize, reach: Reach) -> Result<Item> {
         let View::Pair { before, after, .. } = &pair.view else {
-            return Err(crate::view::error::Error::NotADirectory);
+            return Err(Error::NotADirectory);
         };
         let (tree, other) = if side == 0 { (before, after) } else { (after, before) };
         let key = format!("{}/{}", pair.key, SIDES[side]);
@@ -169,8 +171,8 @@ pub(super) fn counterpart(
     Ok(Some(there))
 }
 
-/// Whether an entry is not the same in a directory of the other tree, given as
-/// [`counterpart`] returns it.
+/// Whether an entry, or anything below it, is not the same in a directory of the other
+/// tree, given as [`counterpart`] returns it.
 pub(super) fn differs(
     found: &Found,
     other: &Tree,
@@ -182,5 +184,41 @@ pub(super) fn differs(
     let owner = |found: &Found| found.owner().cloned().unwrap_or_else(Owner::default);
     let (own, others) = (owner(found), owner(&there));
     let aspects = Aspects::between((found.entry(), &own), (there.entry(), &others));
-    Ok(!aspects.is_empty() || Tree::first_node(found) != Tree::first_node(&there))
+    let (own, others) = (Tree::first_node(found), Tree::first_node(&there));
+    if !aspects.is_empty() || own == others {
+        return Ok(!aspects.is_empty());
+    }
+    match reach {
+        Reach::Memory => Err(Error::WouldBlock),
+        Reach::Store => differs_below(other.library(), own, others),
+    }
+}
+
+/// Whether anything is not the same below two directories whose nodes are not. That may be
+/// nothing: the time of a directory is in the node above it, and does not count.
+///
+/// Costs what differs up to the first that counts.
+fn differs_below(
+    library: &dyn Library,
+    own: Option<ChunkId>,
+    others: Option<ChunkId>,
+) -> Result<bool> {
+    /// Why the comparison ended before the end.
+    enum End {
+        Differs,
+        Failed(repo::Error),
+    }
+    impl From<repo::Error> for End {
+        fn from(error: repo::Error) -> End {
+            End::Failed(error)
+        }
+    }
+    let ended = compare(library, own, others, |difference| {
+        if difference.is_other() { Err(End::Differs) } else { Ok(Go::Into) }
+    });
+    match ended {
+        Ok(()) => Ok(false),
+        Err(End::Differs) => Ok(true),
+        Err(End::Failed(error)) => Err(error.into()),
+    }
 }

@@ -160,6 +160,26 @@ mod changes {
         all
     }
 
+    /// A directory whose own time is other makes no other directory of those above it.
+    #[test]
+    fn the_time_of_a_directory_below_does_not_count() {
+        let library = TestLibrary::new();
+        let tree = |second: i64, text: &str| {
+            let mut touched = Sample::dir([("same", Sample::file("same"))]);
+            touched.mtime = UnixTime::new(second, 0);
+            let above = Sample::dir([("touched", touched)]);
+            Sample::dir([("above", above), ("file", Sample::file(text))])
+        };
+        library.publish("s", time(-20), &tree(1, "before"));
+        library.publish("s", time(-10), &tree(2, "after"));
+        let f = over(library);
+        let pair = f.names("changes/s").remove(0);
+        for side in ["before", "after"] {
+            assert_eq!(f.names(&format!("changes/s/{pair}/{side}")), ["file"]);
+        }
+        assert!(f.look(&format!("changes/s/{pair}/after/above")).unwrap().item.is_none());
+    }
+
     proptest! {
         #[test]
         fn both_sides_show_what_differs_and_nothing_else(before in tree(), after in tree()) {
