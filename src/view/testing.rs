@@ -140,6 +140,8 @@ pub(crate) struct TestLibrary {
     released: Condvar,
     pub(crate) node_loads: AtomicU64,
     pub(crate) prefetched: Mutex<Vec<u64>>,
+    /// What happens when a view is about to get its number, once.
+    pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl TestLibrary {
@@ -532,6 +534,10 @@ impl Library for TestLibrary {
     fn prefetch_behind(&self, _: &FileContent) {}
 
     fn view_number(&self, name: &str, least: u64) -> Result<u64> {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         let mut numbers = self.numbers.lock().unwrap();
         let next = numbers.values().max().map_or(1, |n| n + 1).max(least);
         Ok(*numbers.entry(name.to_owned()).or_insert(next))

@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::*;
 use crate::view::testing::model::{Seen, Walked, World, instant, steps};
 
-const CASES: u32 = 32;
+const CASES: u32 = 48;
 
 fn walk(path: &Path, name: &[u8], all: &mut Walked) {
     let meta = fs::symlink_metadata(path).unwrap();

@@ -229,8 +229,8 @@ fn dir_in<'s>(dir: &'s mut Sample, name: &str) -> &'s mut Sample {
 /// Instants close together, of now and of days ago.
 pub(crate) fn instant() -> impl Strategy<Value = UnixTime> {
     let ago = prop_oneof![Just(0_i64), Just(3 * 86_400)];
-    let nanos = prop_oneof![Just(0_u32), Just(1), Just(500_000_000), Just(999_999_999)];
-    (ago, 0_i64..5, nanos).prop_map(|(ago, s, nanos)| UnixTime::new(FIRST - ago + s, nanos))
+    let nanos = prop_oneof![Just(0_u32), Just(1), Just(999_999_999)];
+    (ago, 0_i64..3, nanos).prop_map(|(ago, s, nanos)| UnixTime::new(FIRST - ago + s, nanos))
 }
 
 /// Changes and snapshots, in no order of time.

@@ -199,6 +199,38 @@ fn a_late_snapshot_changes_what_a_name_means_and_no_directory() {
     assert_eq!(g.ino(&name), instant);
 }
 
+/// A late snapshot that comes just when somebody enters: the directory that is entered is
+/// of what was known when it was looked for, and stays so.
+#[test]
+fn a_late_snapshot_in_the_middle_of_a_lookup_is_in_the_next_directory() {
+    let library = TestLibrary::new();
+    library.publish("s", time(-60), &version("first"));
+    let namespace = Arc::new(over_in(&library, Zone::utc(), time(0)));
+    let (inner, outer) = (Arc::clone(&namespace), Arc::clone(&library));
+    let late = move || {
+        outer.publish("late", time(-90), &version("late"));
+        inner.refresh().unwrap();
+    };
+    *library.meanwhile.lock().unwrap() = Some(Box::new(late));
+    let name = instant_name(time(-60));
+    let enter = || {
+        let looked = namespace.lookup(AT, name.as_bytes(), Reach::Store).unwrap();
+        looked.item.unwrap().ino()
+    };
+    let sources = |dir: u64| {
+        let find = |source: &&str| {
+            let looked = namespace.lookup(dir, source.as_bytes(), Reach::Store).unwrap();
+            looked.item.is_some()
+        };
+        ["s", "late"].into_iter().filter(find).collect::<Vec<_>>()
+    };
+    let first = enter();
+    assert_eq!(sources(first), ["s"]);
+    let second = enter();
+    assert_eq!(sources(second), ["s", "late"]);
+    assert_eq!(sources(first), ["s"]);
+}
+
 /// Forgetting is an owner's word and takes effect; who has looked at it reads on.
 #[test]
 fn a_forgotten_snapshot_is_gone_and_whoever_is_inside_stays() {
