@@ -133,13 +133,15 @@ impl Namespace {
         within: &Viewed,
         reach: Reach,
     ) -> Result<Option<Arc<Viewed>>> {
-        let key = format!("{}/{}{BETWEEN}{}", within.key, before.id, after.id);
+        // What it is called is part of its key: a late snapshot can take its name, and a link of
+        // one number may never lead elsewhere.
+        let Some(name) = pair_name(state, before, after) else { return Ok(None) };
+        let key = format!("{}/{name}#{}{BETWEEN}{}", within.key, before.id, after.id);
         if let Some(known) = self.with_views(|views| views.of(&key)) {
             return Ok(Some(known));
         }
         let tree = |head| self.tree_of(head, reach);
         let (Some(old), Some(new)) = (tree(before)?, tree(after)?) else { return Ok(None) };
-        let Some(name) = pair_name(state, before, after) else { return Ok(None) };
         let path = format!("{}/{name}", within.path);
         let view = || View::Pair { before: old, after: new, within: within.number };
         Ok(Some(self.enter(key, path, reach, view)?))

@@ -378,6 +378,38 @@ fn a_clamped_snapshot_is_named_and_shown_by_its_receipt() {
     assert_eq!(f.target("at/2027-12").as_deref(), Some(names[2]));
 }
 
+/// A late snapshot of the same instant takes the name of a pair, and no link to the pair that
+/// had it leads to the other.
+#[test]
+fn a_pair_whose_name_was_taken_has_another_and_links_know_it() {
+    let library = TestLibrary::new();
+    let publish = |taken: i64, receipt: i64, text: &str| {
+        let times = (time(taken), time(receipt));
+        library.publish_received("s", times, &version(text), Cut::default());
+    };
+    publish(-100, -99, "zero");
+    publish(-60, -50, "one");
+    let f = over(Arc::clone(&library));
+    let [zero, name] = [time(-100), time(-60)].map(instant_name);
+    let own = format!("{zero}..{name}");
+    let link = format!("changes/s/{}..now", time(-100).to_seconds());
+    assert_eq!(f.target(&link), Some(own.clone()));
+    let (number, pair) = (f.ino(&link), f.ino(&format!("changes/s/{own}")));
+
+    publish(-60, -40, "two");
+    f.namespace.refresh().unwrap();
+    assert_eq!(f.target(&link), Some(own.clone()));
+    assert_eq!(f.names(&format!("changes/s/{own}/after")), ["two", "version"]);
+    let old = format!("{name}~{}", id(2));
+    let link = format!("changes/s/{}..{old}", time(-100).to_seconds());
+    assert_eq!(f.target(&link), Some(format!("{zero}..{old}")));
+    assert_eq!(f.names(&format!("changes/s/{zero}..{old}/after")), ["one", "version"]);
+    let numbers = [f.ino(&link), f.ino(&format!("changes/s/{own}"))];
+    assert!(numbers.iter().all(|new| ![number, pair].contains(new)), "{numbers:?}");
+    let side = f.namespace.lookup(pair, b"after", Reach::Store).unwrap().item.unwrap();
+    assert!(f.namespace.lookup(side.ino(), b"one", Reach::Store).unwrap().item.is_some());
+}
+
 /// Ties in a source go by receipt, then by id; in several sources there are none.
 #[test]
 fn of_equal_instants_of_a_source_the_last_received_is_shown() {
