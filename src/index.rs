@@ -17,6 +17,7 @@ mod compact;
 mod packs;
 mod scan;
 mod schema;
+mod search;
 mod snapshots;
 mod survey;
 mod views;
@@ -28,6 +29,7 @@ pub use packs::{
     ChunkPlace, Evidence, FoldedPack, FoldedRecord, FoldedSnapshot, PackRow, Pinned, SeenRecord,
 };
 pub use scan::{ScanSource, ScannedDir};
+pub use search::{SearchChange, SearchSnapshot, SearchVersion};
 pub use snapshots::{SnapshotMoment, SnapshotRow};
 pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, Spoiled, Survey};
 

@@ -6,7 +6,6 @@
 //! ([`as_of`]). All of it is functions of their arguments; the present and the
 //! zone are handed in.
 
-pub mod appearances;
 pub mod as_of;
 pub mod compare;
 pub mod error;

@@ -23,11 +23,15 @@ class Scale:
     start_snapshots: tuple  # of repositories whose mount is started, the few first
     start_chunks: tuple
     increments: int
+    past_files: int  # of the repository whose past is looked at
+    past_snapshots: int
+    past_changed: int  # files from one to the next
+    past_restic: int  # snapshots of restic's
 
 
 FULL = Scale(47_000, 1_500_000_000, 1000, 2000, 512_000_000, 40_000_000, 10, (10, 1000, 10_000),
-             (100_000, 1_000_000), 1000)
-SMALL = Scale(200, 4_000_000, 10, 50, 1_000_000, 400_000, 3, (3, 10, 20), (1000, 3000), 5)
+             (100_000, 1_000_000), 1000, 100_000, 1000, 10, 100)
+SMALL = Scale(200, 4_000_000, 10, 50, 1_000_000, 400_000, 3, (3, 10, 20), (1000, 3000), 5, 2000, 10, 5, 3)
 
 
 @dataclasses.dataclass
@@ -59,6 +63,10 @@ def grown(title, bar, measure="growth-files", **kw):
     return Line(title, measure, bar=bar, unit="before", **kw)
 
 
+def within(title, seconds):
+    return Line(title, "past", most=seconds, unit="restic")
+
+
 def grown_files(title, **kw):
     return grown(f"{{grown}} times the small files: {title}", FILES_BAR, times="grown", **kw)
 
@@ -72,7 +80,7 @@ SAME_BAR = 1.1  # what is to stay as it is still varies from run to run
 INCREMENTS_BAR = 1.5
 
 # What the unit of the lines of a group is called.
-UNITS = {"peers": BEST, "limit": "limit", "requests": "allowed", "growth": "before"}
+UNITS = {"peers": BEST, "limit": "limit", "requests": "allowed", "growth": "before", "past": "restic"}
 
 LINES = {
     "peers": {
@@ -132,6 +140,17 @@ LINES = {
         "increments-find": grown("`find` of the newest view, cold: after {increments:,} small increments / in one "
                                  "backup", INCREMENTS_BAR, "growth-increments"),
         "increments-tar": grown("`tar` of the same", INCREMENTS_BAR, "growth-increments"),
+    },
+    "past": {
+        "past-at": within("`at/<time>` until the first `ls`", 0.05),
+        "past-history": within("`asof history` of a file", 0.5),
+        "past-list": within("`ls history/<source>/<path>`", 0.5),
+        "past-list-again": within("the same again", 0.05),
+        "past-diff": within("`diff` of neighbouring snapshots", 0.05),
+        "past-diff-all": within("`diff` of the first and the last", 2),
+        "past-find": within("`find --name` over everything", 1),
+        "past-index": within("indexing one more snapshot", 0.2),
+        "past-peak": peak("all of these", "past", 150 * MB),
     },
 }
 

@@ -103,6 +103,18 @@ CREATE TABLE scan_dir (
     UNIQUE (source, path, part, generation)
 );
 
+-- What ever was in a source, for searches: the snapshots that were gone through, of which
+-- the last may be unfinished, and each version of each path.
+CREATE TABLE search_source (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE search_snapshot (
+    source INTEGER NOT NULL, number INTEGER NOT NULL, snapshot BLOB NOT NULL, reached BLOB,
+    PRIMARY KEY (source, number)
+) WITHOUT ROWID;
+CREATE TABLE search_version (
+    source INTEGER NOT NULL, path BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER,
+    body BLOB NOT NULL, checksum BLOB NOT NULL, PRIMARY KEY (source, path, first)
+) WITHOUT ROWID;
+
 -- Numbers of the mount's directories, which inode numbers are made of.
 CREATE TABLE view (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
 ";

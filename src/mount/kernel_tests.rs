@@ -9,6 +9,7 @@
 
 mod changes;
 mod clients;
+mod history;
 mod life;
 mod model;
 mod passthrough;

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use crate::base::Stop;
-use crate::format::node::{Entry, Owner};
 use crate::ops::Result;
 use crate::ops::select::Selected;
 use crate::repo::browse::Found;
@@ -51,16 +50,6 @@ impl Change {
     }
 }
 
-/// One side of a changed name.
-pub struct Side<'a> {
-    /// What is there.
-    pub entry: &'a Entry,
-    /// Who owns it.
-    pub owner: Owner,
-    /// The chunks that its places refer to.
-    pub refs: &'a [crate::base::ChunkId],
-}
-
 /// A name with another meaning.
 pub struct Changed<'a> {
     /// Its path from what was compared; empty for that itself.
@@ -70,9 +59,9 @@ pub struct Changed<'a> {
     /// In what it differs, if it was there before and after.
     pub aspects: Aspects,
     /// What was there before.
-    pub before: Option<Side<'a>>,
+    pub before: Option<&'a Found>,
     /// What is there after.
-    pub after: Option<Side<'a>>,
+    pub after: Option<&'a Found>,
 }
 
 /// How much differs.
@@ -104,12 +93,12 @@ impl Totals {
         if changed.change == Change::Attributes {
             return;
         }
-        let bytes = |side: &Option<Side<'_>>| {
-            let file = side.as_ref().filter(|side| side.entry.sha256.is_some());
-            file.map_or(0, |side| side.entry.size)
+        let bytes = |side: Option<&Found>| {
+            let file = side.map(Found::entry).filter(|entry| entry.sha256.is_some());
+            file.map_or(0, |entry| entry.size)
         };
-        self.bytes_before = self.bytes_before.saturating_add(bytes(&changed.before));
-        self.bytes_after = self.bytes_after.saturating_add(bytes(&changed.after));
+        self.bytes_before = self.bytes_before.saturating_add(bytes(changed.before));
+        self.bytes_after = self.bytes_after.saturating_add(bytes(changed.after));
     }
 }
 
@@ -127,17 +116,11 @@ pub fn diff<E: From<repo::Error>>(
     mut visit: impl FnMut(&Changed<'_>) -> std::result::Result<(), E>,
 ) -> std::result::Result<Totals, E> {
     let mut totals = Totals::default();
-    let aspects =
-        Aspects::between((before.entry(), &before.owner()), (after.entry(), &after.owner()));
+    let (before, after) = (&before.found, &after.found);
+    let aspects = Aspects::between(before, after);
     if let Some(change) = Change::of(true, true, aspects) {
-        let side = |selected: &'_ Selected| selected.owner();
-        let changed = Changed {
-            path: b"",
-            change,
-            aspects,
-            before: Some(Side { entry: before.entry(), owner: side(before), refs: before.refs() }),
-            after: Some(Side { entry: after.entry(), owner: side(after), refs: after.refs() }),
-        };
+        let (before, after) = (Some(before), Some(after));
+        let changed = Changed { path: b"", change, aspects, before, after };
         totals.add(&changed);
         visit(&changed)?;
     }
@@ -156,15 +139,8 @@ pub fn diff<E: From<repo::Error>>(
 
 fn changed<'a>(difference: &Difference<'a>) -> Option<Changed<'a>> {
     let Difference { path, before, after, aspects } = *difference;
-    let side =
-        |found: &'a Found| Side { entry: found.entry(), owner: found.owner(), refs: found.refs() };
-    Some(Changed {
-        path,
-        change: Change::of(before.is_some(), after.is_some(), aspects)?,
-        aspects,
-        before: before.map(side),
-        after: after.map(side),
-    })
+    let change = Change::of(before.is_some(), after.is_some(), aspects)?;
+    Some(Changed { path, change, aspects, before, after })
 }
 
 /// The bytes of a file of one side, if they are no more than `most`.
@@ -172,8 +148,8 @@ fn changed<'a>(difference: &Difference<'a>) -> Option<Changed<'a>> {
 /// # Errors
 ///
 /// The library's.
-pub fn bytes_of(library: &dyn Library, side: &Side<'_>, most: u64) -> Result<Option<Vec<u8>>> {
-    let content = repo::FileContent::of(side.entry, side.refs);
+pub fn bytes_of(library: &dyn Library, side: &Found, most: u64) -> Result<Option<Vec<u8>>> {
+    let content = side.content();
     if content.size() > most {
         return Ok(None);
     }

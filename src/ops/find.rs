@@ -1,10 +1,64 @@
 //! Searching all of history at once.
+//!
+//! The local index has a row for each version of everything that ever was in a source
+//! (`gather` brings that up to date), so a search goes through rows and asks the store for
+//! nothing. It costs the same whatever is looked for, but for a path, and holds one path's
+//! versions at a time.
 
-use crate::base::{Stop, UnixTime};
-use crate::format::node::{Entry, FileKind};
-use crate::ops::select::{check_known, in_order, timelines};
+mod gather;
+mod runs;
+
+use std::sync::Arc;
+
+use crate::base::{Progress, Stop, UnixTime};
+use crate::format::node::{Entry, FileKind, Owner};
+use crate::index::Index;
+use crate::ops::Result as OpsResult;
+use crate::ops::select::check_known;
 use crate::repo::{self, Library};
-use crate::view::appearances::{Appearance, End, appearances};
+use crate::view::as_of::{Head, Timelines};
+
+use self::gather::{Gathered, Gatherer};
+use self::runs::Runs;
+
+/// A version of a path, and when it was there.
+#[derive(Debug, Clone)]
+pub struct Appearance {
+    /// The path, without a leading `/`.
+    pub path: Vec<u8>,
+    /// What was there, but for what leads to its content.
+    pub entry: Entry,
+    /// Who owned it.
+    pub owner: Owner,
+    /// The first snapshot that shows it.
+    pub first: Head,
+    /// The last one in a row.
+    pub last: Head,
+    /// What came after it.
+    pub end: End,
+}
+
+/// What came after a version, and when the snapshot was taken that shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nothing yet: the newest snapshot shows it.
+    Present,
+    /// Another one of the same path.
+    Replaced(UnixTime),
+    /// The next snapshot has nothing there.
+    Deleted(UnixTime),
+}
+
+impl End {
+    /// When it was seen to have ended; none if it has not.
+    #[must_use]
+    pub fn at(self) -> Option<UnixTime> {
+        match self {
+            End::Present => None,
+            End::Replaced(at) | End::Deleted(at) => Some(at),
+        }
+    }
+}
 
 /// The time after one moment and until another; either may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,8 +81,6 @@ pub type Fits = Box<dyn Fn(&[u8]) -> bool>;
 /// What is looked for: what fits everything that is said.
 #[derive(Default)]
 pub struct Criteria {
-    /// Of these sources alone; of all if there is none.
-    pub sources: Vec<String>,
     /// The last part of the path.
     pub name: Option<Fits>,
     /// The path and everything below it, without slashes at either end.
@@ -65,48 +117,104 @@ impl Criteria {
             })
     }
 
-    /// Whether it came or went between two moments.
-    fn is_of_time(&self, hit: &Appearance) -> bool {
+    /// Whether it came or went between two moments, and is gone if that is wanted.
+    fn want_end(&self, hit: &Appearance) -> bool {
+        if self.deleted && !matches!(hit.end, End::Deleted(_)) {
+            return false;
+        }
         let Some(span) = self.changed else { return true };
-        span.holds(hit.first.shown_from()) || hit.end.at().is_some_and(|at| span.holds(at))
+        span.holds(hit.first.at()) || hit.end.at().is_some_and(|at| span.holds(at))
     }
 }
 
-/// Hands every hit to `visit`: each version of each path once, source by source; those that
-/// ended in the order of that, then those that are still there.
-///
-/// # Errors
-///
-/// The library's, [`repo::Error::Interrupted`], and what `visit` returns; an unknown source
-/// is an error of [`check_known`].
-pub fn find<E: From<repo::Error> + From<crate::ops::Error>>(
-    library: &dyn Library,
-    criteria: &Criteria,
-    stop: &Stop,
-    mut visit: impl FnMut(&str, &Appearance) -> Result<(), E>,
-) -> Result<u64, E> {
-    let infos = library.snapshots()?;
-    let lines = timelines(&infos);
-    for source in &criteria.sources {
-        check_known(&lines, source)?;
-    }
-    let wanted = |source: &&str| {
-        criteria.sources.is_empty() || criteria.sources.iter().any(|name| name == source)
-    };
-    let mut hits = 0;
-    for source in lines.sources().filter(wanted) {
-        let wants = |path: &[u8], entry: &Entry| match stop.is_raised() {
-            true => Err(E::from(repo::Error::Interrupted)),
-            false => Ok(criteria.want(path, entry)),
-        };
-        appearances(library, &in_order(&infos, source), wants, |hit| -> Result<(), E> {
-            let is_deleted = matches!(hit.end, End::Deleted(_));
-            if criteria.deleted && !is_deleted || !criteria.is_of_time(&hit) {
-                return Ok(());
-            }
-            hits += 1;
-            visit(source, &hit)
-        })?;
-    }
-    Ok(hits)
+/// Versions that are read from the index at once.
+const VERSIONS_AT_A_TIME: u32 = 4096;
+
+/// Sources whose whole history is in the index.
+pub struct Search {
+    index: Arc<Index>,
+    lines: Timelines,
+    sources: Vec<(String, Gathered)>,
 }
+
+impl Search {
+    /// Brings what the index knows of these sources up to date; of all, if none is named. The
+    /// first time that takes as long as going through the first snapshot of each and all
+    /// differences, later what differs in new ones. `progress` counts snapshots.
+    ///
+    /// # Errors
+    ///
+    /// The library's and the index's, and [`repo::Error::Interrupted`], after which it goes
+    /// on where it was; an unknown source is an error of [`check_known`].
+    pub fn prepare(
+        library: &dyn Library,
+        index: &Arc<Index>,
+        sources: &[String],
+        progress: &Progress,
+        stop: &Stop,
+    ) -> OpsResult<Search> {
+        let lines = Timelines::new(library.moments()?.into_iter().map(Head::from));
+        for source in sources {
+            check_known(&lines, source)?;
+        }
+        let wanted =
+            |source: &&str| sources.is_empty() || sources.iter().any(|name| name == source);
+        let gatherer = Gatherer { library, index, progress, stop };
+        let mut gathered = Vec::new();
+        for source in lines.sources().filter(wanted) {
+            gathered.push((source.to_owned(), gatherer.gather(source, lines.of(source))?));
+        }
+        Ok(Search { index: Arc::clone(index), lines, sources: gathered })
+    }
+
+    /// Hands every hit to `visit`: each version of each path once, source by source, in byte
+    /// order of the paths and then as they followed each other. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// The index's, [`repo::Error::Interrupted`], and what `visit` returns.
+    pub fn find<E: From<repo::Error>>(
+        &self,
+        criteria: &Criteria,
+        stop: &Stop,
+        mut visit: impl FnMut(&str, &Appearance) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let mut hits = 0;
+        for (source, gathered) in &self.sources {
+            let line = self.lines.of(source);
+            let mut runs = Runs::new(line, &gathered.numbers, self.index.path());
+            let mut show = |hit: Appearance| -> Result<(), E> {
+                if criteria.want(&hit.path, &hit.entry) && criteria.want_end(&hit) {
+                    hits += 1;
+                    visit(source, &hit)?;
+                }
+                Ok(())
+            };
+            let below = criteria.below.as_deref().unwrap_or_default();
+            let mut behind: Option<(Vec<u8>, i64)> = None;
+            loop {
+                if stop.is_raised() {
+                    return Err(E::from(repo::Error::Interrupted));
+                }
+                let from = behind.as_ref().map(|(path, first)| (path.as_slice(), *first));
+                let number = gathered.source;
+                let page = self.index.search_versions(number, below, from, VERSIONS_AT_A_TIME);
+                let page = page.map_err(repo::Error::from)?;
+                let Some(last) = page.last() else { break };
+                behind = Some((last.path.clone(), last.first));
+                for version in page {
+                    if let Some(hit) = runs.add(version)? {
+                        show(hit)?;
+                    }
+                }
+            }
+            if let Some(hit) = runs.end() {
+                show(hit)?;
+            }
+        }
+        Ok(hits)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,7 @@
 //! From a selector to the snapshots whose history it means.
 
-use std::os::unix::ffi::OsStrExt;
-
 use crate::base::UnixTime;
-use crate::ops::select::{in_order, snapshot_among};
+use crate::ops::select::{in_order, plain_path, snapshot_among};
 use crate::ops::{Error, Result};
 use crate::repo::Library;
 use crate::source::path::shown;
@@ -42,14 +40,7 @@ pub fn history(
     let mut snapshots = in_order(&infos, &source);
     let end = snapshots.iter().position(|info| info.snapshot.id == newest.snapshot.id);
     snapshots.truncate(end.map_or(0, |at| at + 1));
-    let path: Vec<&[u8]> = selector
-        .path_or_root()
-        .as_os_str()
-        .as_bytes()
-        .split(|b| *b == b'/')
-        .filter(|name| !name.is_empty() && *name != b".")
-        .collect();
-    let path = path.join(&b'/');
+    let path = plain_path(selector.path_or_root());
     let versions = versions(library, &snapshots, &path)?;
     if versions.is_empty() {
         let what =

@@ -9,7 +9,7 @@ use crate::base::{Kind, Stop};
 use crate::format::node::FileKind;
 use crate::ops::select::Selected;
 use crate::ops::{Error, Result};
-use crate::repo::{self, FileContent, Library};
+use crate::repo::{self, Library};
 use crate::source::path::shown;
 use crate::view::error::Reach;
 use crate::view::tree::{Found, Places, Tree};
@@ -28,13 +28,9 @@ const READ_BYTES: usize = 4 << 20;
 pub fn in_tree(library: &Arc<dyn Library>, selected: &Selected) -> Result<(Tree, Found)> {
     let places = Arc::new(Places::default());
     let tree = Tree::new(Arc::clone(library), Arc::clone(&selected.info), places);
-    let mut found = tree.root();
-    for name in selected.path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
-        let next = tree.lookup(found.rank, name, Reach::Store)?;
-        found = next.ok_or_else(|| Error::NotFound {
-            what: format!("/{} is not in that snapshot", shown(&selected.path)),
-        })?;
-    }
+    let found = tree.at(&selected.path, Reach::Store)?.ok_or_else(|| Error::NotFound {
+        what: format!("/{} is not in that snapshot", shown(&selected.path)),
+    })?;
     Ok((tree, found))
 }
 
@@ -50,7 +46,7 @@ pub fn cat<E: From<Error>>(
     stop: &Stop,
     mut write: impl FnMut(&[u8]) -> std::result::Result<(), E>,
 ) -> std::result::Result<u64, E> {
-    let entry = selected.entry();
+    let entry = selected.found.entry();
     let path = shown(&selected.path);
     if entry.kind != FileKind::File {
         let target = entry.target.as_ref().map(|t| format!(" to {}", shown(t)));
@@ -61,7 +57,7 @@ pub fn cat<E: From<Error>>(
         );
         return Err(Error::Invalid { what }.into());
     }
-    let content = FileContent::of(entry, selected.refs());
+    let content = selected.found.content();
     let mut offset = 0;
     while offset < content.size() {
         if stop.is_raised() {

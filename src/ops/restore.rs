@@ -164,7 +164,7 @@ pub fn restore(
     let (include, exclude) = (rules(&options.include)?, rules(&options.exclude)?);
     let target = (!options.dry_run).then(|| Target::open(&options.target)).transpose()?;
     progress.enter("restoring");
-    let entry = selected.entry();
+    let entry = selected.found.entry();
     let (files, bytes) = match entry.subtree {
         Some(subtree) => (subtree.entries, subtree.bytes),
         None => (1, entry.bytes()),

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{ChunkId, SnapshotId, UnixTime};
-use crate::format::node::{Entry, Owner};
+use crate::base::{SnapshotId, UnixTime};
 use crate::ops::{Error, Result};
 use crate::repo::browse::{self, Found};
 use crate::repo::library::Moment;
 use crate::repo::{Library, SnapshotInfo};
+use crate::source::path::names;
 use crate::view::as_of::{Head, Timelines};
 use crate::view::selector::{Selector, State};
 use crate::view::{TimeSpec, Zone};
@@ -21,47 +22,8 @@ pub struct Selected {
     pub info: Arc<SnapshotInfo>,
     /// The path in its tree, without slashes at either end; empty for the root.
     pub path: Vec<u8>,
-    /// The entry there; none for the root.
-    pub found: Option<Found>,
-}
-
-impl Selected {
-    /// The entry that was selected.
-    #[must_use]
-    pub fn entry(&self) -> &Entry {
-        match &self.found {
-            Some(found) => found.entry(),
-            None => &self.info.snapshot.root,
-        }
-    }
-
-    /// The chunks that the entry's places point into.
-    #[must_use]
-    pub fn refs(&self) -> &[ChunkId] {
-        match &self.found {
-            Some(found) => found.refs(),
-            None => &self.info.refs,
-        }
-    }
-
-    /// Who owns it.
-    #[must_use]
-    pub fn owner(&self) -> Owner {
-        match &self.found {
-            Some(found) => found.owner(),
-            None => {
-                let owners = &self.info.snapshot.owners;
-                owners.get(self.entry().owner as usize).cloned().unwrap_or_default()
-            }
-        }
-    }
-
-    /// The root node of the directory that was selected; none for anything else.
-    #[must_use]
-    pub fn dir(&self) -> Option<ChunkId> {
-        let subtree = self.entry().subtree?;
-        self.refs().get(subtree.node as usize).copied()
-    }
+    /// What is there.
+    pub found: Found,
 }
 
 /// The snapshots as timelines.
@@ -90,9 +52,17 @@ pub fn snapshot(
     zone: &Zone,
     now: UnixTime,
 ) -> Result<Arc<SnapshotInfo>> {
-    let id = pick(&library.moments()?, selector, zone, now)?;
+    known_snapshot(library, &pick(&library.moments()?, selector, zone, now)?)
+}
+
+/// A snapshot that was known just now.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] if it is not any more.
+pub fn known_snapshot(library: &dyn Library, id: &SnapshotId) -> Result<Arc<SnapshotInfo>> {
     let gone = || Error::NotFound { what: format!("snapshot {id} was forgotten just now") };
-    library.snapshot(&id)?.ok_or_else(gone)
+    library.snapshot(id)?.ok_or_else(gone)
 }
 
 /// The same among snapshots at hand.
@@ -210,16 +180,25 @@ pub fn select(
     at_path(library, info, &path)
 }
 
+/// A path as trees have it: without slashes at either end, doubled ones, and `.`.
+#[must_use]
+pub fn plain_path(path: &Path) -> Vec<u8> {
+    let names: Vec<&[u8]> = names(path.as_os_str().as_bytes()).filter(|n| *n != b".").collect();
+    names.join(&b'/')
+}
+
 /// Finds the entry at a path of a snapshot's tree. Symbolic links are not followed.
 ///
 /// # Errors
 ///
 /// [`Error::NotFound`] naming the first part that is not there.
 pub fn at_path(library: &dyn Library, info: Arc<SnapshotInfo>, path: &[u8]) -> Result<Selected> {
-    let mut selected = Selected { info, path: Vec::new(), found: None };
-    for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".") {
+    let found = Found::root(&info);
+    let mut selected = Selected { info, path: Vec::new(), found };
+    for name in names(path).filter(|name| *name != b".") {
         let here = String::from_utf8_lossy(&selected.path).into_owned();
         let dir = selected
+            .found
             .dir()
             .ok_or_else(|| Error::NotFound { what: format!("/{here} is no directory") })?;
         if !selected.path.is_empty() {
@@ -227,7 +206,7 @@ pub fn at_path(library: &dyn Library, info: Arc<SnapshotInfo>, path: &[u8]) -> R
         }
         selected.path.extend_from_slice(name);
         let found = browse::find(library, dir, name)?;
-        selected.found = Some(found.ok_or_else(|| missing(&selected, path))?);
+        selected.found = found.ok_or_else(|| missing(&selected, path))?;
     }
     Ok(selected)
 }

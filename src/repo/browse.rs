@@ -8,23 +8,34 @@ use std::sync::Arc;
 
 use crate::base::ChunkId;
 use crate::format::node::{DEPTH_MAX, Entry, Node, Owner};
-use crate::repo::library::{Library, LoadedNode};
+use crate::repo::library::{FileContent, Library, LoadedNode, SnapshotInfo};
 use crate::repo::{Error, Result};
 
-/// An entry in the node that holds it.
+/// An entry, in the node or the snapshot that holds it.
 #[derive(Debug, Clone)]
-pub struct Found {
-    node: Arc<LoadedNode>,
-    place: usize,
+pub struct Found(At);
+
+#[derive(Debug, Clone)]
+enum At {
+    /// The root of a snapshot.
+    Root(Arc<SnapshotInfo>),
+    /// An entry of a leaf, which has it: only [`Found::in_leaf`] makes this.
+    Leaf(Arc<LoadedNode>, usize),
 }
 
 impl Found {
+    /// The root of a snapshot.
+    #[must_use]
+    pub fn root(info: &Arc<SnapshotInfo>) -> Found {
+        Found(At::Root(Arc::clone(info)))
+    }
+
     /// The entry at that place, if the node is a leaf that has it.
     #[must_use]
     pub fn in_leaf(node: &Arc<LoadedNode>, place: usize) -> Option<Found> {
         match &node.node {
             Node::Leaf(leaf) if place < leaf.entries.len() => {
-                Some(Found { node: Arc::clone(node), place })
+                Some(Found(At::Leaf(Arc::clone(node), place)))
             }
             _ => None,
         }
@@ -37,34 +48,54 @@ impl Found {
     /// Never: it is only made for an entry that is there.
     #[must_use]
     pub fn entry(&self) -> &Entry {
-        match &self.node.node {
-            Node::Leaf(leaf) => &leaf.entries[self.place],
-            _ => unreachable!("only leaves have entries"),
+        match &self.0 {
+            At::Root(info) => &info.snapshot.root,
+            At::Leaf(node, place) => match &node.node {
+                Node::Leaf(leaf) => &leaf.entries[*place],
+                _ => unreachable!("only leaves have entries"),
+            },
         }
     }
 
     /// The chunks that its places point into.
     #[must_use]
     pub fn refs(&self) -> &[ChunkId] {
-        &self.node.refs
+        match &self.0 {
+            At::Root(info) => &info.refs,
+            At::Leaf(node, _) => &node.refs,
+        }
     }
 
-    /// Who owns it.
+    /// Who owns it; none where it does not say.
+    #[must_use]
+    pub fn known_owner(&self) -> Option<&Owner> {
+        let owners = match &self.0 {
+            At::Root(info) => &info.snapshot.owners,
+            At::Leaf(node, _) => match &node.node {
+                Node::Leaf(leaf) => &leaf.owners,
+                _ => return None,
+            },
+        };
+        owners.get(self.entry().owner as usize)
+    }
+
+    /// Who owns it; root where it does not say.
     #[must_use]
     pub fn owner(&self) -> Owner {
-        match &self.node.node {
-            Node::Leaf(leaf) => {
-                leaf.owners.get(self.entry().owner as usize).cloned().unwrap_or_default()
-            }
-            _ => Owner::default(),
-        }
+        self.known_owner().cloned().unwrap_or_default()
     }
 
     /// The root node of a directory; none for anything else.
     #[must_use]
     pub fn dir(&self) -> Option<ChunkId> {
         let subtree = self.entry().subtree?;
-        self.node.refs.get(subtree.node as usize).copied()
+        self.refs().get(subtree.node as usize).copied()
+    }
+
+    /// The bytes of a regular file.
+    #[must_use]
+    pub fn content(&self) -> FileContent {
+        FileContent::of(self.entry(), self.refs())
     }
 }
 
@@ -90,7 +121,7 @@ pub fn each_entry<E: From<Error>, B>(
             Node::Leaf(leaf) => {
                 for place in 0..leaf.entries.len() {
                     if let ControlFlow::Break(value) =
-                        visit(Found { node: Arc::clone(&node), place })?
+                        visit(Found(At::Leaf(Arc::clone(&node), place)))?
                     {
                         return Ok(Some(value));
                     }
@@ -122,7 +153,7 @@ pub fn find(library: &dyn Library, dir: ChunkId, name: &[u8]) -> Result<Option<F
         match &node.node {
             Node::Leaf(leaf) => {
                 let place = leaf.entries.binary_search_by(|e| e.name.as_slice().cmp(name)).ok();
-                return Ok(place.map(|place| Found { node: Arc::clone(&node), place }));
+                return Ok(place.map(|place| Found(At::Leaf(Arc::clone(&node), place))));
             }
             Node::Inner(children) => {
                 let after = children.partition_point(|child| child.first.as_slice() <= name);

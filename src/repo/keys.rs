@@ -162,10 +162,14 @@ impl Keys {
         Ok(self.signing()?.id())
     }
 
-    /// Which of the repository's keys these are, for what this machine keeps apart.
+    /// What these keys trust and read, for what this machine keeps apart. Whoever has no key
+    /// of a writer trusts the same, the owner and a mount that has put the owner's key away.
     #[must_use]
     pub fn id(&self) -> String {
-        let signer = self.writer_id().map_or_else(|_| "reader".into(), |id| hex::encode(id.0));
+        let signer = match &self.signer {
+            Signer::Writer(certificate) => hex::encode(certificate.writer.0),
+            Signer::Owner => "owner".to_owned(),
+        };
         format!("{signer} {}", self.can_read())
     }
 

@@ -196,6 +196,10 @@ pub trait Library: Send + Sync {
     /// Figures for people: requests, bytes, cache hits, freshness; by name.
     fn counters(&self) -> Vec<(&'static str, u64)>;
 
+    /// About how many bytes of the store a file takes: of each of its chunks, once, its share
+    /// of what it is packed with. What other files have of them too counts as well.
+    fn stored_size(&self, content: &FileContent) -> Result<u64>;
+
     /// How many bytes all packs take in the store, for `statfs`.
     fn stored_bytes(&self) -> Result<u64>;
 }

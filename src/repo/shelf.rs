@@ -163,6 +163,10 @@ impl Library for Shelf {
         counters
     }
 
+    fn stored_size(&self, content: &FileContent) -> Result<u64> {
+        self.reader.stored_size(content)
+    }
+
     fn stored_bytes(&self) -> Result<u64> {
         Ok(self.repo.index().stored_bytes()?)
     }

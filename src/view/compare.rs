@@ -37,7 +37,14 @@ pub struct Aspects {
 impl Aspects {
     /// In what these two differ.
     #[must_use]
-    pub fn between(before: (&Entry, &Owner), after: (&Entry, &Owner)) -> Aspects {
+    pub fn between(before: &Found, after: &Found) -> Aspects {
+        let numbers = |found: &Found| found.known_owner().map(numbers).unwrap_or_default();
+        Aspects::of((before.entry(), numbers(before)), (after.entry(), numbers(after)))
+    }
+
+    /// The same of two entries and the numbers of their owners: see [`numbers`].
+    #[must_use]
+    pub fn of(before: (&Entry, (u32, u32)), after: (&Entry, (u32, u32))) -> Aspects {
         let ((old, old_owner), (new, new_owner)) = (before, after);
         let is_dir = old.kind == FileKind::Dir && new.kind == FileKind::Dir;
         let bytes = |entry: &Entry| (entry.size, entry.sha256.clone());
@@ -50,7 +57,7 @@ impl Aspects {
             kind: old.kind != new.kind,
             content: old.kind == new.kind && content,
             mode: old.mode != new.mode,
-            owner: (old_owner.uid, old_owner.gid) != (new_owner.uid, new_owner.gid),
+            owner: old_owner != new_owner,
             mtime: !is_dir && old.mtime != new.mtime,
             xattrs: old.xattrs != new.xattrs,
         }
@@ -61,6 +68,12 @@ impl Aspects {
     pub fn is_empty(self) -> bool {
         self == Aspects::default()
     }
+}
+
+/// The numbers of user and group.
+#[must_use]
+pub fn numbers(owner: &Owner) -> (u32, u32) {
+    (owner.uid, owner.gid)
 }
 
 /// What is under one name on both sides.
@@ -120,9 +133,7 @@ pub fn compare<E: From<Error>>(
             continue;
         };
         let aspects = match (&before, &after) {
-            (Some(before), Some(after)) => {
-                Aspects::between((before.entry(), &before.owner()), (after.entry(), &after.owner()))
-            }
+            (Some(before), Some(after)) => Aspects::between(before, after),
             _ => Aspects::default(),
         };
         let below = (before.as_ref().and_then(Found::dir), after.as_ref().and_then(Found::dir));
@@ -276,4 +287,4 @@ impl Cursor<'_> {
 }
 
 #[cfg(test)]
-pub(in crate::view) mod tests;
+pub(crate) mod tests;

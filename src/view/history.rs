@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
-use crate::base::ChunkId;
+use crate::base::{ChunkId, SnapshotId};
 use crate::format::node::{Entry, FileKind, Owner};
 use crate::repo::browse::{self, Found};
 use crate::repo::{Library, Result, SnapshotInfo};
-use crate::view::compare::{Aspects, Go, compare};
+use crate::view::compare::{Aspects, Go, compare, numbers};
 
 /// What was there in some snapshots in a row.
 #[derive(Debug, Clone)]
@@ -36,50 +36,38 @@ pub struct Version {
 
 /// Something that was under a path.
 #[derive(Debug, Clone)]
-pub enum There {
-    /// The root of a snapshot.
-    Root(Arc<SnapshotInfo>),
-    /// An entry of a directory.
-    Entry(Found),
+pub struct There {
+    /// What it was, but for what leads to its content.
+    pub entry: Entry,
+    /// Who owned it.
+    pub owner: Owner,
+    /// The root node of a directory.
+    dir: Option<ChunkId>,
 }
 
 impl There {
-    /// The entry.
-    #[must_use]
-    pub fn entry(&self) -> &Entry {
-        match self {
-            There::Root(info) => &info.snapshot.root,
-            There::Entry(found) => found.entry(),
-        }
+    /// Nothing of the node that it is in is kept: a history can be long.
+    fn of(found: &Found) -> There {
+        let entry = Entry { content: None, ..found.entry().clone() };
+        There { entry, owner: found.owner(), dir: found.dir() }
     }
+}
 
-    /// The chunks that the entry's places refer to.
-    #[must_use]
-    pub fn refs(&self) -> &[ChunkId] {
-        match self {
-            There::Root(info) => &info.refs,
-            There::Entry(found) => found.refs(),
-        }
-    }
-
-    /// Who owns it.
-    #[must_use]
-    pub fn owner(&self) -> Owner {
-        match self {
-            There::Root(info) => {
-                let owners = &info.snapshot.owners;
-                owners.get(self.entry().owner as usize).cloned().unwrap_or_default()
-            }
-            There::Entry(found) => found.owner(),
-        }
-    }
-
-    /// The root node of a directory; none for anything else.
-    #[must_use]
-    pub fn dir(&self) -> Option<ChunkId> {
-        let subtree = self.entry().subtree?;
-        self.refs().get(subtree.node as usize).copied()
-    }
+/// The version that a snapshot shows; `snapshots` are those that they are of. None if it
+/// is not one of them, or comes before the first version.
+#[must_use]
+pub fn shown_by<'v>(
+    versions: &'v [Version],
+    snapshots: &[Arc<SnapshotInfo>],
+    id: &SnapshotId,
+) -> Option<&'v Version> {
+    let place = |id: &SnapshotId| snapshots.iter().position(|info| info.snapshot.id == *id);
+    let mut left = place(id)?.checked_sub(place(&versions.first()?.first.snapshot.id)?)? as u64;
+    versions.iter().find(|version| {
+        let here = left < version.snapshots;
+        left = left.saturating_sub(version.snapshots);
+        here
+    })
 }
 
 /// The versions of what was under a path, given without slashes at either end, in the
@@ -136,10 +124,10 @@ fn version(info: &Arc<SnapshotInfo>, state: Option<There>) -> Version {
 fn differ(before: &Version, after: &Option<There>) -> Option<Aspects> {
     match (&before.state, after) {
         (None, None) => Some(Aspects::default()),
-        (Some(before), Some(after)) => Some(Aspects::between(
-            (before.entry(), &before.owner()),
-            (after.entry(), &after.owner()),
-        )),
+        (Some(before), Some(after)) => {
+            let of = |there: &There| numbers(&there.owner);
+            Some(Aspects::of((&before.entry, of(before)), (&after.entry, of(after))))
+        }
         _ => None,
     }
 }
@@ -174,7 +162,7 @@ pub fn names(
     let mut before: Option<Arc<SnapshotInfo>> = None;
     for info in snapshots {
         trail.follow(library, info)?;
-        let now = trail.there.as_ref().and_then(There::dir);
+        let now = trail.there.as_ref().and_then(|there| there.dir);
         compare(library, dir, now, |difference| -> Result<Go> {
             match (difference.before, difference.after, &before) {
                 (Some(_), None, Some(before)) => {
@@ -221,13 +209,13 @@ struct Trail<'p> {
 
 impl<'p> Trail<'p> {
     fn new(path: &'p [u8]) -> Trail<'p> {
-        let names = path.split(|b| *b == b'/').filter(|name| !name.is_empty()).collect();
+        let names = crate::source::path::names(path).collect();
         Trail { names, dirs: Vec::new(), there: None }
     }
 
     /// Goes the way in a snapshot. True if it is known to end where it ended before.
     fn follow(&mut self, library: &dyn Library, info: &Arc<SnapshotInfo>) -> Result<bool> {
-        let mut there = There::Root(Arc::clone(info));
+        let mut there = Found::root(info);
         for (level, name) in self.names.iter().enumerate() {
             let Some(dir) = there.dir() else {
                 self.dirs.truncate(level);
@@ -245,9 +233,9 @@ impl<'p> Trail<'p> {
                 self.there = None;
                 return Ok(false);
             };
-            there = There::Entry(found);
+            there = found;
         }
-        self.there = Some(there);
+        self.there = Some(There::of(&there));
         Ok(false)
     }
 }

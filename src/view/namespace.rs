@@ -6,6 +6,7 @@
 //! at/<another spelling> -> <instant>
 //! snapshots/<source>/<time>/…   each snapshot
 //! changes/<source>/<time>..<time>/{before,after}/…   what differs between two
+//! history/<source>/<path>/…     every name that ever was, and every version
 //! .asof/status.json  .asof/counters.json
 //! ```
 //!
@@ -29,12 +30,11 @@
 //! symbolic link to what it means now. A link's number is that of the view it
 //! points to with a rank that no entry has, so links need no table, and a link of
 //! one number never changes its target: what moves is which number the name has.
-//!
-//! `history/` will be a further name in the root and a further kind of view.
 
 mod attributes;
 mod changes;
 mod enter;
+mod history;
 mod item;
 mod list;
 mod reports;
@@ -75,6 +75,8 @@ pub const REPORTS: u64 = 4;
 const FIRST_REPORT: u64 = 5;
 /// `changes/`.
 pub const CHANGES: u64 = 16;
+/// `history/`.
+pub const HISTORY: u64 = 17;
 /// The rank of the link that leads to a view from beside it.
 const LINK_RANK: u64 = RANK_LIMIT + 1;
 /// The rank of the link that leads to a view from the root.
@@ -172,6 +174,7 @@ impl Namespace {
             View::Source(source) if rank == 0 => self.lookup_snapshot(source, name, &view, reach),
             View::Changes(source) if rank == 0 => self.lookup_pair(source, name, &view, reach),
             View::Pair { .. } if rank == 0 => self.lookup_side(&view, name, reach),
+            View::History(_) | View::Past(_) => self.lookup_past(&view, rank, name, reach),
             _ => Err(Error::NotADirectory),
         }
     }
@@ -204,6 +207,8 @@ impl Namespace {
                 let target = view.path.rsplit('/').next().unwrap_or_default().to_owned();
                 Ok(Item::Link { ino, target, mtime: after.info().shown_from() })
             }
+            (View::History(_), 0) => self.past_item(&view, 0, reach),
+            (View::Past(_), rank) if rank < RANK_LIMIT => self.past_item(&view, rank, reach),
             (View::Snapshot { tree, .. }, LINK_RANK) => {
                 let head = Head::from(tree.info().as_ref());
                 let target = self.state().name_of(&head).ok_or(unknown)?;
@@ -228,6 +233,8 @@ impl Namespace {
             View::Instant(_) => Ok(AT),
             View::Source(_) => Ok(SNAPSHOTS),
             View::Changes(_) => Ok(CHANGES),
+            View::History(_) => Ok(HISTORY),
+            View::Past(tree) => self.past_parent(tree, rank, reach),
             View::Pair { within, .. } => Ok(number(*within, 0)),
             View::Snapshot { within, .. } if rank == 0 => Ok(number(*within, 0)),
             View::Snapshot { tree, .. } => Ok(number(view.number, tree.parent(rank, reach)?)),
@@ -240,10 +247,12 @@ impl Namespace {
         let Ok((view, rank)) = self.place(ino) else { return format!("#{ino}") };
         let Some(view) = view else { return format!("#{ino}") };
         match &view.view {
-            View::Snapshot { tree, .. } if rank > 0 => match tree.path(rank, Reach::Memory) {
-                Ok(path) => format!("{}/{}", view.path, String::from_utf8_lossy(&path)),
-                Err(_) => format!("{}/#{rank}", view.path),
-            },
+            View::Snapshot { tree, .. } | View::Past(tree) if rank > 0 => {
+                match tree.path(rank, Reach::Memory) {
+                    Ok(path) => format!("{}/{}", view.path, String::from_utf8_lossy(&path)),
+                    Err(_) => format!("{}/#{rank}", view.path),
+                }
+            }
             _ => view.path.clone(),
         }
     }
@@ -277,6 +286,7 @@ impl Namespace {
                 b"at" => self.fixed_named(AT, Life::Settled, reach),
                 b"snapshots" => self.fixed_named(SNAPSHOTS, Life::Settled, reach),
                 b"changes" => self.fixed_named(CHANGES, Life::Settled, reach),
+                b"history" => self.fixed_named(HISTORY, Life::Settled, reach),
                 b".asof" => self.fixed_named(REPORTS, Life::Settled, reach),
                 b"latest" => match state.timelines.instants().last() {
                     Some(at) => {
@@ -289,7 +299,7 @@ impl Namespace {
                 _ => Ok(Looked::absent(Life::Settled)),
             },
             AT => self.lookup_time(&state, name, reach),
-            SNAPSHOTS | CHANGES => {
+            SNAPSHOTS | CHANGES | HISTORY => {
                 let name = text(name).filter(|name| !state.timelines.of(name).is_empty());
                 let Some(source) = name else { return Ok(Looked::absent(Life::Momentary)) };
                 let view = self.of_source(dir, source, reach)?;
@@ -356,7 +366,7 @@ impl Namespace {
         let state = self.state();
         let newest = state.timelines.instants().last().copied().unwrap_or_default();
         let mtime = match ino {
-            ROOT | SNAPSHOTS | CHANGES => newest,
+            ROOT | SNAPSHOTS | CHANGES | HISTORY => newest,
             // What is listed changes at midnight too, and the kernel looks at this.
             AT => newest.max(state::midnight(&self.zone, &self.clock)),
             REPORTS => self.reports.last_refresh(),
@@ -392,4 +402,4 @@ fn text(name: &[u8]) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

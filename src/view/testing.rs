@@ -139,6 +139,7 @@ pub(crate) struct TestLibrary {
     stuck: Mutex<bool>,
     released: Condvar,
     pub(crate) node_loads: AtomicU64,
+    published: AtomicU64,
     pub(crate) prefetched: Mutex<Vec<u64>>,
     /// What happens when a view is about to get its number, once.
     pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -244,7 +245,8 @@ impl TestLibrary {
         };
         let mut snapshots = self.snapshots.lock().unwrap();
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&(snapshots.len() as u64 + 1).to_be_bytes());
+        let number = self.published.fetch_add(1, Ordering::Relaxed) + 1;
+        id[..8].copy_from_slice(&number.to_be_bytes());
         let info = Arc::new(SnapshotInfo {
             snapshot: Snapshot {
                 owners,
@@ -545,6 +547,10 @@ impl Library for TestLibrary {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("node_loads", self.node_loads.load(Ordering::Relaxed))]
+    }
+
+    fn stored_size(&self, content: &FileContent) -> Result<u64> {
+        Ok(content.size() / 2)
     }
 
     fn stored_bytes(&self) -> Result<u64> {

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use crate::base::ChunkId;
 use crate::format::node::{Entry, FileKind, Node, Owner};
+use crate::repo::browse;
 use crate::repo::{self, FileContent, Library, LoadedNode, SnapshotInfo};
 use crate::view::error::{Error, Reach, Result};
 
@@ -49,66 +50,40 @@ pub const RANK_LIMIT: u64 = (1 << 40) - 16;
 pub struct Found {
     /// Its number in the tree.
     pub rank: u64,
-    at: At,
-}
-
-#[derive(Debug, Clone)]
-enum At {
-    /// The snapshot's root.
-    Root(Arc<SnapshotInfo>),
-    /// An entry of a leaf, which has it: only [`Found::in_leaf`] makes this.
-    Leaf { id: ChunkId, node: Arc<LoadedNode>, index: usize },
+    at: browse::Found,
+    /// The leaf that it stands in, and its place there; none for the root.
+    leaf: Option<(ChunkId, Arc<LoadedNode>, usize)>,
 }
 
 impl Found {
     /// The entry of that index, if the node is a leaf that has it.
     fn in_leaf(rank: u64, id: ChunkId, node: Arc<LoadedNode>, index: usize) -> Option<Found> {
-        match &node.node {
-            Node::Leaf(leaf) if index < leaf.entries.len() => {
-                Some(Found { rank, at: At::Leaf { id, node, index } })
-            }
-            _ => None,
-        }
+        let at = browse::Found::in_leaf(&node, index)?;
+        Some(Found { rank, at, leaf: Some((id, node, index)) })
     }
 
     /// The entry.
     #[must_use]
     pub fn entry(&self) -> &Entry {
-        match &self.at {
-            At::Root(info) => &info.snapshot.root,
-            At::Leaf { node, index, .. } => match &node.node {
-                Node::Leaf(leaf) => &leaf.entries[*index],
-                other => unreachable!("no entry was ever found in {other:?}"),
-            },
-        }
+        self.at.entry()
     }
 
     /// The chunks that the entry's places refer to.
     #[must_use]
     pub fn refs(&self) -> &[ChunkId] {
-        match &self.at {
-            At::Root(info) => &info.refs,
-            At::Leaf { node, .. } => &node.refs,
-        }
+        self.at.refs()
     }
 
     /// Who owns it; nobody where the node does not say.
     #[must_use]
     pub fn owner(&self) -> Option<&Owner> {
-        let owners = match &self.at {
-            At::Root(info) => &info.snapshot.owners,
-            At::Leaf { node, .. } => match &node.node {
-                Node::Leaf(leaf) => &leaf.owners,
-                _ => return None,
-            },
-        };
-        owners.get(self.entry().owner as usize)
+        self.at.known_owner()
     }
 
     /// The bytes of a regular file.
     #[must_use]
     pub fn content(&self) -> FileContent {
-        FileContent::of(self.entry(), self.refs())
+        self.at.content()
     }
 
     /// Whether it is a directory.
@@ -120,21 +95,18 @@ impl Found {
     /// The leaf that it stands in, and its place there; none for the root.
     #[must_use]
     pub fn leaf(&self) -> Option<(ChunkId, usize)> {
-        match &self.at {
-            At::Root(_) => None,
-            At::Leaf { id, index, .. } => Some((*id, *index)),
-        }
+        self.leaf.as_ref().map(|(id, _, index)| (*id, *index))
     }
 
     /// The entries that follow it in its leaf, in order: their places there, their ranks,
     /// and themselves.
     pub fn following(&self) -> impl Iterator<Item = (usize, u64, &Entry)> {
-        let (entries, index) = match &self.at {
-            At::Leaf { node, index, .. } => match &node.node {
+        let (entries, index) = match &self.leaf {
+            Some((_, node, index)) => match &node.node {
                 Node::Leaf(leaf) => (leaf.entries.as_slice(), *index),
                 _ => (&[][..], 0),
             },
-            At::Root(_) => (&[][..], 0),
+            None => (&[][..], 0),
         };
         let mut next = self.rank;
         entries
@@ -188,7 +160,7 @@ impl Tree {
     /// The root directory.
     #[must_use]
     pub fn root(&self) -> Found {
-        Found { rank: 0, at: At::Root(Arc::clone(&self.info)) }
+        Found { rank: 0, at: browse::Found::root(&self.info), leaf: None }
     }
 
     /// The entry of that rank; none if the tree does not reach that far.
@@ -222,6 +194,21 @@ impl Tree {
             return Ok(None);
         };
         Ok(Some(self.remember(dir, &place, &leaf, index)?))
+    }
+
+    /// What is under a path, given without slashes at either end; none if nothing is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`], or the library's.
+    pub fn at(&self, path: &[u8], reach: Reach) -> Result<Option<Found>> {
+        let mut found = self.root();
+        for name in crate::source::path::names(path) {
+            let below = if found.is_dir() { self.lookup(found.rank, name, reach)? } else { None };
+            let Some(next) = below else { return Ok(None) };
+            found = next;
+        }
+        Ok(Some(found))
     }
 
     /// The entries of a directory in byte order, from the `from`-th on.

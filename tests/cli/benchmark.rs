@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::bench::{Bench, Ran};
 
 /// What is measured without another program, by the tables that it is in.
-const LINES: [(&str, &str); 4] = [
+const LINES: [(&str, &str); 5] = [
     (
         "peers",
         "backup stored unchanged unlock mount mount-cold mount-many find find-again tar cat \
@@ -23,6 +23,11 @@ const LINES: [(&str, &str); 4] = [
         "files-backup files-unchanged files-find files-find-again files-tar files-restore files-cp \
          files-backup-peak files-restore-peak files-mount-peak start-snapshots \
          start-more-snapshots start-chunks increments-find increments-tar",
+    ),
+    (
+        "past",
+        "past-at past-history past-list past-list-again past-diff past-diff-all past-find \
+         past-index past-peak",
     ),
 ];
 /// The same, if there is a bucket.

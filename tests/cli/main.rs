@@ -17,3 +17,4 @@ mod refusals;
 mod time;
 mod times;
 mod upgrade;
+mod walkthrough;

@@ -39,6 +39,13 @@ fn a_mount_goes_to_the_background_when_it_can_be_used() {
         assert!(!String::from_utf8_lossy(&bytes).contains("correct horse"), "{file}");
     }
     assert!(Path::new(report["log"].as_str().unwrap()).exists());
+    // What other commands know of the repository it knows too.
+    let indexes = |dir: std::path::PathBuf| {
+        let found = Command::new("find").arg(dir).args(["-name", "index.sqlite"]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().lines().count()
+    };
+    bench.asof(["snapshots"]).exits(0);
+    assert_eq!(indexes(bench.path("cache")), 1);
     bench.asof(["mount", "m"]).exits(1).tells("already");
     drop(mounted);
     assert!(!bench.path("m/latest").exists());

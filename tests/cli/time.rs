@@ -26,6 +26,16 @@ fn two() -> Bench {
     bench
 }
 
+/// The index of the only repository.
+fn index_of(dir: &std::path::Path) -> std::path::PathBuf {
+    let below = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = below.filter_map(|path| match path.is_dir() {
+        true => Some(index_of(&path)).filter(|path| !path.as_os_str().is_empty()),
+        false => path.file_name().is_some_and(|name| name == "index.sqlite").then_some(path),
+    });
+    found.next().unwrap_or_default()
+}
+
 fn ids(bench: &Bench) -> Vec<String> {
     let listed = bench.asof(["snapshots", "--json"]).exits(0).json();
     let id = |snapshot: &Value| format!("id:{}", snapshot["id"].as_str().unwrap());
@@ -212,4 +222,58 @@ fn everything_that_ever_was_is_found_with_its_time() {
     bench.asof(["find", "--size", "3"]).exits(2).tells("FROM..TO");
     bench.asof(["find", "--sha256", "abc"]).exits(2).tells("64 hexadecimal digits");
     bench.asof(["find", "--name", "[a"]).exits(2).tells("--name");
+}
+
+/// What is backed up or forgotten meanwhile is searched as it is now, and an index that was
+/// damaged is made anew.
+#[test]
+fn a_search_knows_what_was_backed_up_and_forgotten() {
+    let bench = two();
+    let hits = |args: &[&str]| {
+        let all = ["find", "--name", "old"].iter().chain(args);
+        bench.asof(all).exits(0).stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(hits(&[]).len(), 2);
+    let id = ids(&bench)[0].clone();
+    bench.write("src/old", b"three\n");
+    bench.backup().exits(0);
+    let all = hits(&[]);
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(all[1].contains("replaced") && all[2].contains("present"), "{all:?}");
+    bench.asof(["forget", &id]).exits(0);
+    assert_eq!(hits(&[]), all[1..]);
+    let index = index_of(&bench.path("cache"));
+    let database = rusqlite::Connection::open(&index).unwrap();
+    let damage = "UPDATE search_version SET last = last + 1 WHERE path = CAST('old' AS BLOB)";
+    assert!(database.execute(damage, []).unwrap() > 0);
+    drop(database);
+    let found = bench.asof(["find", "--name", "old"]).exits(4);
+    found.tells("a row of the search is not what was written").tells("asof index rebuild");
+    bench.asof(["index", "rebuild"]).exits(0);
+    assert_eq!(hits(&[]), all[1..]);
+}
+
+/// Everything that is known of a file of the past is told, the time that it was there too.
+#[test]
+fn a_file_knows_when_it_was_there() {
+    let bench = two();
+    let listed = bench.asof(["snapshots", "--json"]).exits(0).json();
+    let at = |n: usize| listed["snapshots"][n]["shown_from"].clone();
+    let stat = |path: &str| bench.asof(["stat", "--json", path]).exits(0).json();
+    let large = stat("s:/large");
+    assert_eq!((&large["first_seen"], &large["last_seen"]), (&at(0), &at(1)));
+    let stored = large["stored_size"].as_u64().unwrap();
+    // Noise does not become smaller, and its seals are not counted.
+    assert!((290_000..310_000).contains(&stored), "{stored}");
+    assert_eq!(large["writer"].as_str().unwrap().len(), 64);
+    let old = stat("s:/old");
+    assert_eq!((&old["first_seen"], &old["last_seen"]), (&at(1), &at(1)));
+    assert!(stat("s:/sub")["stored_size"].is_null());
+    bench
+        .asof(["stat", "s:/large"])
+        .exits(0)
+        .shows("first seen")
+        .shows("last seen")
+        .shows("stored")
+        .shows("writer");
 }

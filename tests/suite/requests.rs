@@ -43,7 +43,7 @@ fn long(files: u32, mib: u32, parameters: &Parameters) -> Long {
 fn content_of(library: &dyn Library, selector: &str) -> FileContent {
     let selector = Selector::parse(selector.as_ref()).unwrap();
     let selected = select(library, &selector, &Zone::utc(), Clock::system().now()).unwrap();
-    FileContent::of(selected.entry(), selected.refs())
+    selected.found.content()
 }
 
 impl Long {

@@ -281,6 +281,6 @@ fn a_file_that_changes_all_the_time_is_marked() {
     let library = repo.library();
     let info = Arc::clone(&library.snapshots().unwrap()[0]);
     let selected = asof::ops::select::at_path(library.as_ref(), info, b"busy").unwrap();
-    assert_eq!(selected.entry().marks, asof::format::node::MARK_CHANGED_WHILE_READ);
-    assert_eq!(selected.entry().size, 32 << 20);
+    assert_eq!(selected.found.entry().marks, asof::format::node::MARK_CHANGED_WHILE_READ);
+    assert_eq!(selected.found.entry().size, 32 << 20);
 }

@@ -12,10 +12,11 @@ pub(super) const FIND: &str = "Search every snapshot at once, also for what was 
 
 What fits everything that is said is shown once for each version that it ever had: since when and \
 until when snapshots show it, what it was, and whether it is present, was replaced by another \
-version, or was deleted. Those that are present come last, the others in the order of their end.
+version, or was deleted; source by source, in the order of the paths.
 
-Of each source the first snapshot is gone through, and of the others what differs from the one \
-before.";
+The first search goes through the first snapshot of each source, and of the others through what \
+differs from the one before, and keeps what it finds in this machine's index. Later ones go through \
+new snapshots alone. One that is interrupted goes on where it was.";
 
 /// Search every snapshot at once.
 #[derive(Debug, Args)]

@@ -12,9 +12,10 @@ use crate::cli::open::ask;
 use crate::cli::output::printable;
 use crate::cli::show::{Done, count};
 use crate::format::node::FileKind;
-use crate::ops::diff::{self, Change, Changed, Side, Totals};
+use crate::ops::diff::{self, Change, Changed, Totals};
 use crate::ops::select::select;
 use crate::repo::Library;
+use crate::repo::browse::Found;
 
 /// Longer files are not compared line by line. Bytes.
 const PATCH_BYTES_MAX: u64 = 8 << 20;
@@ -81,12 +82,12 @@ fn summary(totals: &Totals) -> String {
 }
 
 fn sizes(changed: &Changed<'_>) -> String {
-    let of = |side: &Option<Side<'_>>| match side {
+    let of = |side: Option<&Found>| match side.map(Found::entry) {
         None => "-".to_owned(),
-        Some(side) if side.entry.kind == FileKind::File => show_size(side.entry.size),
-        Some(side) => crate::ops::look::kind_name(side.entry.kind).to_owned(),
+        Some(entry) if entry.kind == FileKind::File => show_size(entry.size),
+        Some(entry) => crate::ops::look::kind_name(entry.kind).to_owned(),
     };
-    let mut text = format!("  {} -> {}", of(&changed.before), of(&changed.after));
+    let mut text = format!("  {} -> {}", of(changed.before), of(changed.after));
     if changed.change == Change::Attributes {
         text = format!("  {}", aspects(changed).join(", "));
     }
@@ -109,15 +110,14 @@ fn aspects(changed: &Changed<'_>) -> Vec<&'static str> {
 }
 
 fn change_json(path: &[u8], changed: &Changed<'_>) -> Value {
-    let side = |side: &Option<Side<'_>>| {
-        side.as_ref().map(|side| entry_json(path, side.entry, &side.owner))
-    };
+    let side =
+        |side: Option<&Found>| side.map(|found| entry_json(path, found.entry(), &found.owner()));
     json!({
         "path": crate::source::path::shown(path),
         "change": changed.change,
         "aspects": aspects(changed),
-        "before": side(&changed.before),
-        "after": side(&changed.after),
+        "before": side(changed.before),
+        "after": side(changed.after),
     })
 }
 
@@ -129,20 +129,17 @@ fn patch(
     new: &[u8],
     changed: &Changed<'_>,
 ) -> Result<(), Failure> {
-    let is_file = |side: &Side<'_>| side.entry.kind == FileKind::File;
-    let (before, after) = (
-        changed.before.as_ref().filter(|side| is_file(side)),
-        changed.after.as_ref().filter(|side| is_file(side)),
-    );
+    let is_file = |found: &&Found| found.entry().kind == FileKind::File;
+    let (before, after) = (changed.before.filter(is_file), changed.after.filter(is_file));
     if before.is_none() && after.is_none() || changed.change == Change::Attributes {
         // A patch has no words for these.
         return Ok(());
     }
-    let text = |side: Option<&Side<'_>>| match side {
+    let text = |side: Option<&Found>| match side {
         None => Ok(Some(Vec::new())),
         Some(side) => diff::bytes_of(library, side, PATCH_BYTES_MAX),
     };
-    let name = |side: Option<&Side<'_>>, letter: &str, path: &[u8]| match side {
+    let name = |side: Option<&Found>, letter: &str, path: &[u8]| match side {
         None => "/dev/null".to_owned(),
         Some(_) => format!("{letter}{}", printable(path)),
     };

@@ -17,12 +17,12 @@ use crate::cli::open::{Need, library, open_repository};
 use crate::cli::output::{Align, Table, printable};
 use crate::cli::show::{Done, count, time};
 use crate::format::node::FileKind;
-use crate::ops::find::{self as op, Criteria, Fits, Span};
+use crate::ops::find::{Appearance, Criteria, End, Fits, Search, Span};
 use crate::ops::look::mode_text;
-use crate::ops::open::Freshness;
+use crate::ops::open::{Freshness, Opened};
+use crate::ops::select::plain_path;
 use crate::repo::Library;
 use crate::repo::reader::ReaderOptions;
-use crate::view::appearances::{Appearance, End};
 use crate::view::{TimeSpec, Zone};
 
 /// How many rows are aligned with each other.
@@ -32,18 +32,27 @@ const TABLE_ROWS: usize = 1000;
 pub fn find(context: &Context, args: &FindArgs) -> Result<Done, Failure> {
     let zone = context.zone()?;
     let criteria = criteria(context, args, &zone)?;
-    let opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
+    let mut opened = open_repository(context, Need::Read(Freshness::IfPossible))?;
     let library: Arc<dyn Library> = library(context, &opened, ReaderOptions::default())?;
+    let watch = context.watch();
+    let (progress, stop) = (watch.progress(), &context.stop);
+    let prepare = |opened: &Opened| {
+        let index = opened.repo.index();
+        Search::prepare(library.as_ref(), index, &args.sources, &progress, stop)
+    };
+    let search = opened.healing(prepare);
+    watch.finish();
+    let search = search?;
     let mut table = new_table();
     let mut rows = 0;
-    let hits = op::find(library.as_ref(), &criteria, &context.stop, |source, hit| {
+    let hits = search.find(&criteria, stop, |source, hit| {
         if context.out.is_json() {
             context.out.json(&json!({
                 "source": source,
-                "first_seen": hit.first.shown_from(),
-                "last_seen": hit.last.shown_from(),
+                "first_seen": hit.first.at(),
+                "last_seen": hit.last.at(),
                 "state": state(hit),
-                "snapshot": hit.first.snapshot.id,
+                "snapshot": hit.first.id,
                 "entry": entry_json(&hit.path, &hit.entry, &hit.owner),
             }))?;
         } else {
@@ -86,8 +95,8 @@ fn state(hit: &Appearance) -> &'static str {
 fn row(source: &str, hit: &Appearance, zone: &Zone) -> [String; 7] {
     let entry = &hit.entry;
     [
-        time(zone, hit.first.shown_from()),
-        time(zone, hit.last.shown_from()),
+        time(zone, hit.first.at()),
+        time(zone, hit.last.at()),
         state(hit).to_owned(),
         mode_text(entry.kind, entry.mode),
         if entry.kind == FileKind::Dir { "-".to_owned() } else { show_count(entry.size) },
@@ -116,12 +125,8 @@ fn criteria(context: &Context, args: &FindArgs, zone: &Zone) -> Result<Criteria,
         Ok((size(least, 0).map_err(wrong)?, size(most, u64::MAX).map_err(wrong)?))
     };
     let name = args.name.as_deref().map(name_fits).transpose()?;
-    let below = args.path.as_deref().map(|path| {
-        let parts = path.as_os_str().as_bytes().split(|b| *b == b'/');
-        parts.filter(|part| !part.is_empty() && *part != b".").collect::<Vec<_>>().join(&b'/')
-    });
+    let below = args.path.as_deref().map(plain_path);
     Ok(Criteria {
-        sources: args.sources.clone(),
         name,
         below,
         size: args.size.as_ref().map(size).transpose()?,

@@ -71,8 +71,8 @@ fn row(version: &Version, zone: &Zone) -> [String; 8] {
         let none = || "-".to_owned();
         return [first, last, snapshots, "deleted".into(), none(), none(), none(), none()];
     };
-    let entry = there.entry();
-    let Owner { uid, gid, user, group } = there.owner();
+    let entry = &there.entry;
+    let Owner { uid, gid, user, group } = there.owner.clone();
     let named = |name: Option<String>, number: u32| {
         name.map_or_else(|| number.to_string(), |name| printable(name.as_bytes()))
     };
@@ -129,7 +129,7 @@ fn version_json(history: &History, version: &Version) -> Value {
         "selector": format!("{}@{}", history.source, instant_name(first)),
         "present": version.state.is_some(),
         "entry": version.state.as_ref().map(|there| {
-            entry_json(&history.path, there.entry(), &there.owner())
+            entry_json(&history.path, &there.entry, &there.owner)
         }),
     })
 }

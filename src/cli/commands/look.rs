@@ -175,7 +175,7 @@ pub fn stat(context: &Context, args: &StatArgs) -> Result<Done, Failure> {
     let (library, selected, zone) = find(context, &args.selector)?;
     let described = look::describe(&library, &selected)?;
     let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
-    for (name, value) in lines(&described, selected.entry(), &zone) {
+    for (name, value) in lines(&described, selected.found.entry(), &zone) {
         table.row([name, &value]);
     }
     context.out.table(&table)?;
@@ -207,6 +207,9 @@ fn lines(of: &Description, entry: &Entry, zone: &Zone) -> Vec<(&'static str, Str
     if of.hole_bytes > 0 {
         lines.push(("holes", format!("{} bytes", show_count(of.hole_bytes))));
     }
+    if let Some(stored) = of.stored_size {
+        lines.push(("stored", format!("about {} bytes", show_count(stored))));
+    }
     lines.push(("modified", exact(of.mtime)));
     lines.push(("changed", exact(of.ctime)));
     if let Some(born) = of.btime {
@@ -234,6 +237,10 @@ fn lines(of: &Description, entry: &Entry, zone: &Zone) -> Vec<(&'static str, Str
     if of.changed_while_read {
         lines.push(("note", "it kept changing while it was read".to_owned()));
     }
+    if let (Some(first), Some(last)) = (of.first_seen, of.last_seen) {
+        lines.push(("first seen", exact(first)));
+        lines.push(("last seen", exact(last)));
+    }
     lines.push(("rank", of.rank.to_string()));
     lines.push(("source", of.source.clone()));
     lines.push(("snapshot", of.snapshot.to_string()));
@@ -243,5 +250,6 @@ fn lines(of: &Description, entry: &Entry, zone: &Zone) -> Vec<(&'static str, Str
         lines.push(("expires", exact(end)));
     }
     lines.push(("host", printable(of.host.as_bytes())));
+    lines.push(("writer", of.writer.to_string()));
     lines
 }

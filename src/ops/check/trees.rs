@@ -15,6 +15,7 @@ use crate::format::extents::{Content, Extent, ExtentChild};
 use crate::format::node::{Child, DEPTH_MAX, Entry, FileKind, Leaf, Node};
 use crate::index::NodeSums;
 use crate::ops::Result;
+use crate::repo::browse::Found;
 use crate::repo::{LoadedNode, SnapshotInfo};
 
 /// So much of the nodes on the way is held; the others are read again. Bytes.
@@ -55,7 +56,7 @@ impl Check<'_> {
             self.progress.at(format!("{} of {}", snapshot.source, info.shown_from()));
             let mut damage = BTreeSet::new();
             let mut wrong = None;
-            match root_of(info) {
+            match Found::root(info).dir() {
                 None => wrong = Some("its root names no node"),
                 Some(root) => {
                     self.visit(root)?;
@@ -284,7 +285,7 @@ impl Check<'_> {
             let source = &info.snapshot.source;
             let top = format!("{source}:").into_bytes();
             let mut waiting: Vec<(Vec<u8>, ChunkId)> =
-                root_of(info).map(|root| (top, root)).into_iter().collect();
+                Found::root(info).dir().map(|root| (top, root)).into_iter().collect();
             while let Some((path, id)) = waiting.pop() {
                 self.go_on()?;
                 let damage = self.survey.below(&id)?;
@@ -323,12 +324,6 @@ impl Check<'_> {
         }
         Ok(())
     }
-}
-
-/// The root node of a snapshot.
-pub(super) fn root_of(info: &SnapshotInfo) -> Option<ChunkId> {
-    let subtree = info.snapshot.root.subtree?;
-    info.refs.get(subtree.node as usize).copied()
 }
 
 /// The nodes right below a node, and whether each should be a part of a file.

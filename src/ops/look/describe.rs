@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::in_tree;
-use crate::base::{SnapshotId, UnixTime};
+use crate::base::{SnapshotId, UnixTime, WriterId};
 use crate::format::node::{Entry, FileKind, MARK_CHANGED_WHILE_READ, Owner};
 use crate::ops::Result;
-use crate::ops::select::Selected;
+use crate::ops::select::{Selected, in_order};
 use crate::repo::Library;
 use crate::source::path::shown;
 use crate::view::error::Reach;
+use crate::view::history::{shown_by, versions};
 
 /// An extended attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,6 +89,14 @@ pub struct Description {
     pub expires: Option<UnixTime>,
     /// The machine that it was taken on.
     pub host: String,
+    /// Who published it.
+    pub writer: WriterId,
+    /// When the first snapshot was taken that shows it just so, in a row with this one.
+    pub first_seen: Option<UnixTime>,
+    /// When the last one was.
+    pub last_seen: Option<UnixTime>,
+    /// About how many bytes of the store a file takes, with what other files have too.
+    pub stored_size: Option<u64>,
 }
 
 /// Says all that is known of what was selected.
@@ -99,8 +108,15 @@ pub fn describe(library: &Arc<dyn Library>, selected: &Selected) -> Result<Descr
     let (tree, found) = in_tree(library, selected)?;
     let identity = tree.identity(&found, Reach::Store)?;
     let entry: &Entry = found.entry();
-    let Owner { uid, gid, user, group } = selected.owner();
+    let Owner { uid, gid, user, group } = selected.found.owner();
     let info = &selected.info;
+    let line = in_order(&library.snapshots()?, &info.snapshot.source);
+    let versions = versions(library.as_ref(), &line, &selected.path)?;
+    let version = shown_by(&versions, &line, &info.snapshot.id);
+    let stored_size = match entry.kind {
+        FileKind::File => Some(library.stored_size(&found.content())?),
+        _ => None,
+    };
     let attribute = |xattr: &crate::format::node::Xattr| Attribute {
         name: shown(&xattr.name),
         text: std::str::from_utf8(&xattr.value)
@@ -136,6 +152,10 @@ pub fn describe(library: &Arc<dyn Library>, selected: &Selected) -> Result<Descr
         receipt: info.receipt,
         expires: info.snapshot.expires,
         host: info.snapshot.host.clone(),
+        writer: info.writer,
+        first_seen: version.map(|version| version.first.shown_from()),
+        last_seen: version.map(|version| version.last.shown_from()),
+        stored_size,
     })
 }
 

@@ -65,17 +65,17 @@ impl<'a> Plan<'a> {
 
     /// Makes everything but the contents of files, and hands those to the writers.
     pub(super) fn walk(mut self, selected: &Selected) -> Result<Ends> {
-        let Some(node) = selected.dir() else {
-            let found = selected
-                .found
-                .clone()
-                .ok_or(Error::NotFound { what: "the snapshot has no root directory".into() })?;
-            let name = found.entry().name.to_vec();
-            self.entry(&found, name, false)?;
+        let Some(node) = selected.found.dir() else {
+            let name = selected.found.entry().name.to_vec();
+            if name.is_empty() {
+                let what = "the snapshot has no root directory".to_owned();
+                return Err(Error::NotFound { what });
+            }
+            self.entry(&selected.found, name, false)?;
             self.flush()?;
             return Ok(self.ends);
         };
-        let top = attributes(selected.entry(), selected.owner());
+        let top = attributes(selected.found.entry(), selected.found.owner());
         self.ends.dirs.push((Vec::new(), top));
         let included = self.include.is_none();
         let mut waiting =
@@ -182,7 +182,7 @@ impl<'a> Plan<'a> {
         if entry.kind == FileKind::File {
             self.batch.push(FileJob {
                 path,
-                content: FileContent::of(entry, found.refs()),
+                content: found.content(),
                 sha256: entry.sha256.as_ref().and_then(|sha| sha.as_slice().try_into().ok()),
                 attributes,
                 linked: entry.link.is_some(),

@@ -1,6 +1,7 @@
 //! Reading files: from an offset to the extents that hold it, through a tree of
 //! lists where the list is long.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -151,6 +152,43 @@ impl Reader {
             }
         }
         Ok((whence == Whence::Hole).then_some(size))
+    }
+
+    /// About how many bytes of the store a file takes: of each of its chunks, once, its share
+    /// of the frames that it is in. Looks up every chunk.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Reader::chunk`], for the lists of long files, and [`Error::ChunkMissing`].
+    pub fn stored_size(&self, content: &FileContent) -> Result<u64> {
+        let (mut at, mut stored, mut counted) = (0, 0, HashSet::new());
+        while at < content.size() && !matches!(content, FileContent::Inline(_)) {
+            let list = self.list(content, at)?;
+            let before = at;
+            for (_, end, chunk) in list.from(at) {
+                at = end;
+                if let Some(id) = chunk.filter(|id| counted.insert(*id)) {
+                    stored += self.stored_chunk(&id)?;
+                }
+            }
+            if at == before {
+                break;
+            }
+        }
+        Ok(stored)
+    }
+
+    fn stored_chunk(&self, id: &ChunkId) -> Result<u64> {
+        let places = self.places_of(id)?;
+        let place = places.first().ok_or(Error::ChunkMissing { chunk: *id })?;
+        let pack = self.pack(place.pack)?;
+        let end = place.start + u64::from(place.length);
+        let frames = pack.directory.frames.get(pack.directory.frames_of(place.start, place.length));
+        Ok(frames.unwrap_or_default().iter().fold(0, |sum, frame| {
+            let frame_end = frame.start + u64::from(frame.plain_len);
+            let own = end.min(frame_end).saturating_sub(place.start.max(frame.start));
+            sum + own * u64::from(frame.sealed_len) / u64::from(frame.plain_len).max(1)
+        }))
     }
 
     /// The list of extents that holds `offset`.

@@ -18,7 +18,7 @@ fn dir_of(library: &TestLibrary, tree: &Sample, cut: Cut) -> ChunkId {
 }
 
 /// Every name in a tree, by its path.
-pub(in crate::view) fn flat(tree: &Sample) -> BTreeMap<Vec<u8>, &Sample> {
+pub(crate) fn flat(tree: &Sample) -> BTreeMap<Vec<u8>, &Sample> {
     fn walk<'s>(dir: &'s Sample, path: &[u8], all: &mut BTreeMap<Vec<u8>, &'s Sample>) {
         for (name, sample) in &dir.children {
             let mut path = path.to_vec();
@@ -36,7 +36,7 @@ pub(in crate::view) fn flat(tree: &Sample) -> BTreeMap<Vec<u8>, &Sample> {
 }
 
 /// What somebody who looks at it sees.
-pub(in crate::view) fn seen(sample: &Sample) -> impl PartialEq + std::fmt::Debug + use<> {
+pub(crate) fn seen(sample: &Sample) -> impl PartialEq + std::fmt::Debug + use<> {
     let mtime = (sample.kind != FileKind::Dir).then_some(sample.mtime);
     let bytes = (sample.kind == FileKind::File).then(|| sample.bytes());
     (sample.kind as u8, sample.mode, sample.owner, mtime, bytes, sample.target.clone())
@@ -73,7 +73,7 @@ fn found(library: &TestLibrary, before: ChunkId, after: ChunkId) -> Vec<(Vec<u8>
     all
 }
 
-pub(in crate::view) fn tree() -> impl Strategy<Value = Sample> {
+pub(crate) fn tree() -> impl Strategy<Value = Sample> {
     let leaf = prop_oneof![
         (0_u8..3, 0_u32..2).prop_map(|(byte, mode)| {
             let mut file = Sample::file(vec![byte; usize::from(byte)]);

@@ -4,7 +4,10 @@
 //! since what is listed is copied by `cp -a` and `rsync -X`.
 
 use crate::format::node::{Entry, FileKind, MARK_CHANGED_WHILE_READ};
+use crate::repo::SnapshotInfo;
 use crate::view::error::{Error, Reach, Result};
+use crate::view::history::{Version, shown_by};
+use crate::view::tree::{Found, Tree};
 
 use super::{Item, Namespace, View};
 
@@ -25,26 +28,60 @@ impl Namespace {
                 return Ok(own.value.to_vec());
             }
         }
-        let ours = name.strip_prefix(PREFIX.as_bytes());
-        let value = ours.and_then(|ours| match &item {
-            Item::Entry { tree, found, .. } => {
-                let info = tree.info();
-                if !matches!(found.entry().kind, FileKind::File | FileKind::Dir) {
-                    return None;
-                }
-                match ours {
-                    b"source" => Some(info.snapshot.source.clone()),
-                    b"snapshot" => Some(info.snapshot.id.to_string()),
-                    b"time" => Some(info.shown_from().to_string()),
-                    _ => of_entry(found.entry(), ours),
-                }
-            }
+        let ours = name.strip_prefix(PREFIX.as_bytes()).ok_or(Error::NoAttribute)?;
+        let value = match &item {
+            Item::Entry { tree, found, .. } => self.of_found(tree, found, ours, reach)?,
             Item::Dir { mtime, .. } if ours == b"time" && self.is_instant(ino) => {
                 Some(mtime.to_string())
             }
             Item::Dir { .. } | Item::Link { .. } | Item::Report { .. } => None,
-        });
+        };
         value.map(String::into_bytes).ok_or(Error::NoAttribute)
+    }
+
+    /// One of asof's own attributes of a file or directory, by its name without the prefix.
+    fn of_found(
+        &self,
+        tree: &Tree,
+        found: &Found,
+        name: &[u8],
+        reach: Reach,
+    ) -> Result<Option<String>> {
+        let (info, entry) = (tree.info(), found.entry());
+        if !matches!(entry.kind, FileKind::File | FileKind::Dir) {
+            return Ok(None);
+        }
+        Ok(match name {
+            b"source" => Some(info.snapshot.source.clone()),
+            b"snapshot" => Some(info.snapshot.id.to_string()),
+            b"time" => Some(info.shown_from().to_string()),
+            b"writer" => Some(info.writer.to_string()),
+            b"first-seen" => self.seen(tree, found, reach, |version| &version.first)?,
+            b"last-seen" => self.seen(tree, found, reach, |version| &version.last)?,
+            b"stored-size" if entry.kind == FileKind::File => {
+                if reach == Reach::Memory {
+                    return Err(Error::WouldBlock);
+                }
+                Some(self.library.stored_size(&found.content())?.to_string())
+            }
+            _ => of_entry(entry, name),
+        })
+    }
+
+    /// When the version was seen that a snapshot shows; none if the snapshot is forgotten.
+    fn seen(
+        &self,
+        tree: &Tree,
+        found: &Found,
+        reach: Reach,
+        when: fn(&Version) -> &SnapshotInfo,
+    ) -> Result<Option<String>> {
+        let snapshot = &tree.info().snapshot;
+        let (state, path) = (self.state(), tree.path(found.rank, reach)?);
+        let past = self.past(&state, &snapshot.source, &path, reach)?;
+        let line = self.line(&state, &snapshot.source, reach)?;
+        let version = shown_by(&past.versions, &line, &snapshot.id);
+        Ok(version.map(|version| when(version).shown_from().to_string()))
     }
 
     /// The names of the source's extended attributes, each with a NUL behind it.

@@ -13,10 +13,9 @@
 use std::sync::Arc;
 
 use crate::base::ChunkId;
-use crate::format::node::Owner;
 use crate::repo::{self, Library};
 use crate::view::as_of::Head;
-use crate::view::compare::{Aspects, Go, compare};
+use crate::view::compare::{Aspects, Go, compare, numbers};
 use crate::view::error::{Error, Reach, Result};
 use crate::view::tree::{Found, Tree};
 
@@ -160,17 +159,8 @@ pub(super) fn counterpart(
     other: &Tree,
     reach: Reach,
 ) -> Result<Option<u64>> {
-    let mut there = 0;
-    if dir == 0 {
-        return Ok(Some(there));
-    }
-    for name in tree.path(dir, reach)?.split(|b| *b == b'/') {
-        match other.lookup(there, name, reach)? {
-            Some(found) if found.is_dir() => there = found.rank,
-            _ => return Ok(None),
-        }
-    }
-    Ok(Some(there))
+    let there = other.at(&tree.path(dir, reach)?, reach)?;
+    Ok(there.filter(Found::is_dir).map(|found| found.rank))
 }
 
 /// Whether an entry, or anything below it, is not the same in a directory of the other
@@ -183,9 +173,8 @@ pub(super) fn differs(
 ) -> Result<bool> {
     let Some(dir) = there else { return Ok(true) };
     let Some(there) = other.lookup(dir, &found.entry().name, reach)? else { return Ok(true) };
-    let owner = |found: &Found| found.owner().cloned().unwrap_or_else(Owner::default);
-    let (own, others) = (owner(found), owner(&there));
-    let aspects = Aspects::between((found.entry(), &own), (there.entry(), &others));
+    let owner = |found: &Found| found.owner().map(numbers).unwrap_or_default();
+    let aspects = Aspects::of((found.entry(), owner(found)), (there.entry(), owner(&there)));
     let (own, others) = (Tree::first_node(found), Tree::first_node(&there));
     if !aspects.is_empty() || own == others {
         return Ok(!aspects.is_empty());

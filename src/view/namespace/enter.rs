@@ -10,7 +10,7 @@ use crate::view::tree::Tree;
 
 use super::state::State;
 use super::views::{View, Viewed, Views};
-use super::{CHANGES, Item, Life, Looked, Namespace, RANK_BITS, entry, number, text};
+use super::{CHANGES, HISTORY, Item, Life, Looked, Namespace, RANK_BITS, entry, number, text};
 
 impl Namespace {
     /// How long what is shown at an instant stays so.
@@ -82,7 +82,11 @@ impl Namespace {
 
     /// What a source has in one of the fixed directories of sources.
     pub(super) fn of_source(&self, dir: u64, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
-        if dir == CHANGES { self.changes(source, reach) } else { self.source(source, reach) }
+        match dir {
+            CHANGES => self.changes(source, reach),
+            HISTORY => self.history(source, reach),
+            _ => self.source(source, reach),
+        }
     }
 
     /// What differs between snapshots of a source.

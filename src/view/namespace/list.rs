@@ -13,8 +13,8 @@ use crate::view::time_name::instant_name;
 
 use super::changes::{counterpart, differs};
 use super::{
-    AT, CHANGES, FIRST_REPORT, Item, LATEST_RANK, Life, Namespace, RANK_LIMIT, REPORTS, ROOT,
-    Report, SNAPSHOTS, View, Viewed, entry, number,
+    AT, CHANGES, FIRST_REPORT, HISTORY, Item, LATEST_RANK, Life, Namespace, RANK_LIMIT, REPORTS,
+    ROOT, Report, SNAPSHOTS, View, Viewed, entry, number,
 };
 
 /// Positions below are for `.` and `..`, which are the caller's.
@@ -52,7 +52,7 @@ impl Namespace {
             return match dir {
                 ROOT => self.list_root(after, reach, show),
                 AT => self.list_instants(after, reach, show),
-                SNAPSHOTS | CHANGES => self.list_sources(dir, after, reach, show),
+                SNAPSHOTS | CHANGES | HISTORY => self.list_sources(dir, after, reach, show),
                 REPORTS => self.list_reports(after, reach, show),
                 _ => Err(Error::NotADirectory),
             };
@@ -92,6 +92,7 @@ impl Namespace {
                 self.list_pairs(&view, source, after, reach, show)
             }
             View::Pair { .. } if rank == 0 => self.list_sides(&view, after, reach, show),
+            View::History(_) | View::Past(_) => self.list_past(&view, rank, after, reach, show),
             _ => Err(Error::NotADirectory),
         }
     }
@@ -103,7 +104,7 @@ impl Namespace {
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
         let newest = self.state().timelines.instants().last().copied();
-        let names: [&[u8]; 5] = [b"latest", b"at", b"snapshots", b"changes", b".asof"];
+        let names: [&[u8]; 6] = [b"latest", b"at", b"snapshots", b"changes", b"history", b".asof"];
         for (name, position) in names.into_iter().zip(FIRST_POSITION..) {
             if position <= after {
                 continue;
@@ -116,6 +117,7 @@ impl Namespace {
                 (b"at", _) => (AT, Life::Settled),
                 (b"snapshots", _) => (SNAPSHOTS, Life::Settled),
                 (b"changes", _) => (CHANGES, Life::Settled),
+                (b"history", _) => (HISTORY, Life::Settled),
                 _ => (REPORTS, Life::Settled),
             };
             if show(Row { position, name, item: self.item(ino, reach)?, life }) {

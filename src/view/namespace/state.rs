@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, UnixTime};
 use crate::codec::hash::sha256;
-use crate::repo::Library;
+use crate::repo::{Library, SnapshotInfo};
 use crate::view::as_of::{Head, Timelines};
 use crate::view::error::Result;
 use crate::view::time_name::instant_name;
@@ -17,8 +17,9 @@ use crate::view::time_spec::TimeSpec;
 use crate::view::zone::Zone;
 
 use super::changes::pair_name;
+use super::history::Pasts;
 use super::views::{View, Viewed};
-use super::{AT, CHANGES, Life, ROOT, SNAPSHOTS, number};
+use super::{AT, CHANGES, HISTORY, Life, ROOT, SNAPSHOTS, number};
 
 /// What was taken this long ago has been published, as a rule.
 const SETTLED_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -32,6 +33,10 @@ pub(super) struct State {
     pub(super) totals: OnceLock<(u64, u64)>,
     /// What was asked of [`State::fingerprint`].
     fingerprints: Mutex<HashMap<UnixTime, Fingerprint>>,
+    /// The snapshots of the sources whose past was asked for, in order.
+    pub(super) lines: Mutex<HashMap<String, Arc<[Arc<SnapshotInfo>]>>>,
+    /// What was at paths that were asked for.
+    pub(super) pasts: Pasts,
 }
 
 /// What an instant shows, in a few bytes.
@@ -40,7 +45,13 @@ type Fingerprint = [u8; 16];
 impl State {
     pub(super) fn load(library: &dyn Library) -> Result<State> {
         let timelines = Timelines::new(library.moments()?.into_iter().map(Head::from));
-        Ok(State { timelines, totals: OnceLock::new(), fingerprints: Mutex::default() })
+        Ok(State {
+            timelines,
+            totals: OnceLock::new(),
+            fingerprints: Mutex::default(),
+            lines: Mutex::default(),
+            pasts: Pasts::default(),
+        })
     }
 
     /// The instant that a text means.
@@ -159,19 +170,22 @@ impl Changes {
     /// What of the views that were seen differs between two states.
     pub(super) fn between(before: &State, after: &State, seen: &[Arc<Viewed>]) -> Changes {
         let mut changes =
-            Changes { inodes: vec![AT, SNAPSHOTS, CHANGES, ROOT], entries: Vec::new() };
+            Changes { inodes: vec![AT, SNAPSHOTS, CHANGES, HISTORY, ROOT], entries: Vec::new() };
         changes.entries.push((ROOT, "latest".to_owned()));
         let sources = before.others(after);
         for view in seen {
             let ino = number(view.number, 0);
             match &view.view {
-                View::Source(source) | View::Changes(source)
+                View::Source(source) | View::Changes(source) | View::History(source)
                     if sources.contains(source.as_str()) =>
                 {
                     changes.inodes.push(ino);
                     if after.timelines.of(source).is_empty() {
-                        let is_source = matches!(view.view, View::Source(_));
-                        let dir = if is_source { SNAPSHOTS } else { CHANGES };
+                        let dir = match &view.view {
+                            View::Source(_) => SNAPSHOTS,
+                            View::Changes(_) => CHANGES,
+                            _ => HISTORY,
+                        };
                         changes.entries.push((dir, source.clone()));
                     }
                 }
@@ -202,7 +216,11 @@ impl Changes {
                     }
                 }
                 // What is in a pair stays.
-                View::Source(_) | View::Changes(_) | View::Snapshot { unlike: Some(_), .. } => {}
+                View::Source(_)
+                | View::Changes(_)
+                | View::History(_)
+                | View::Past(_)
+                | View::Snapshot { unlike: Some(_), .. } => {}
             }
         }
         changes

@@ -1,3 +1,4 @@
+pub(crate) mod history;
 mod model;
 mod times;
 
@@ -91,7 +92,7 @@ const NEW: &str = "2026-11-20T11-00-00.500000000Z";
 #[test]
 fn everything_listed_is_found_under_its_name_and_number() {
     let f = fixture();
-    assert_eq!(f.names(""), ["latest", "at", "snapshots", "changes", ".asof"]);
+    assert_eq!(f.names(""), ["latest", "at", "snapshots", "changes", "history", ".asof"]);
     assert_eq!(f.names("at"), [OLD, DB, NEW]);
     assert_eq!(f.names(&format!("at/{OLD}")), ["web"]);
     assert_eq!(f.names(&format!("at/{DB}")), ["db", "web"]);
@@ -235,7 +236,7 @@ fn no_directory_has_a_number_twice() {
             }
         }
     }
-    assert_eq!(seen.len(), 4 + 3 + 5 + 2 + 3 + 6);
+    assert_eq!(seen.len(), 5 + 3 + 5 + 2 + 3 + 6 + 5);
 }
 
 #[test]
@@ -364,7 +365,7 @@ fn reports_are_json_and_hold_still_for_a_reader() {
 #[test]
 fn an_empty_repository_has_no_latest() {
     let f = over(TestLibrary::new());
-    assert_eq!(f.names(""), ["at", "snapshots", "changes", ".asof"]);
+    assert_eq!(f.names(""), ["at", "snapshots", "changes", "history", ".asof"]);
     assert!(f.look("latest").unwrap().item.is_none());
     assert!(f.look("at/now").unwrap().item.is_none());
 }

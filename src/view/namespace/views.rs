@@ -32,6 +32,11 @@ pub(super) enum View {
     Snapshot { tree: Arc<Tree>, within: u64, unlike: Option<Arc<Tree>> },
     /// What differs between snapshots of a source.
     Changes(String),
+    /// Everything that ever was in a source.
+    History(String),
+    /// What was at paths of which this snapshot is the first to have them; see
+    /// [`super::history`].
+    Past(Arc<Tree>),
     /// Two snapshots beside each other, in the view of that number.
     Pair { before: Arc<Tree>, after: Arc<Tree>, within: u64 },
 }
@@ -139,12 +144,12 @@ impl Views {
         }
         self.greatest = self.greatest.max(number);
         match &view {
-            View::Snapshot { tree, .. } => self.keep(tree),
+            View::Snapshot { tree, .. } | View::Past(tree) => self.keep(tree),
             View::Pair { before, after, .. } => {
                 self.keep(before);
                 self.keep(after);
             }
-            View::Instant(_) | View::Source(_) | View::Changes(_) => {}
+            View::Instant(_) | View::Source(_) | View::Changes(_) | View::History(_) => {}
         }
         self.by_key.insert(key.clone(), number);
         let viewed = Arc::new(Viewed { number, key, path, view, kept: OnceLock::new() });

@@ -1,0 +1,416 @@
+//! `history/`: the path first, then the time.
+//!
+//! ```text
+//! history/<source>/<path>/<name>/             every name that ever was in that directory
+//! history/<source>/<path>/<time>.<extension>  every version of what was there, but directories
+//! ```
+//!
+//! A version is the file as the first snapshot has it that shows it, under the number that it
+//! has in `snapshots/`: so one version is one file wherever it is met, and is cached once.
+//!
+//! **Numbers.** Every path that ever was is a directory here. A table of them would grow with
+//! whoever walks through it, so a path goes by the first snapshot that has it and its rank
+//! in that one: the view `history/<source>/<snapshot>` and that rank. The number of a path
+//! stays the same whatever is published later, and the path follows from the number.
+
+use std::borrow::Cow;
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use lru::LruCache;
+
+use crate::base::SnapshotId;
+use crate::format::node::FileKind;
+use crate::repo::SnapshotInfo;
+use crate::view::as_of::Head;
+use crate::view::error::{Error, Reach, Result};
+use crate::view::history::{NameSeen, Version, names, versions};
+use crate::view::tree::{Found, Tree};
+
+use super::list::by_time;
+use super::state::State;
+use super::views::{View, Viewed};
+use super::{FIRST_POSITION, Item, Life, Looked, Namespace, Row, entry, number};
+
+/// Paths whose past is remembered until other snapshots are known.
+const PASTS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// Versions and names of all of them together.
+const WEIGHT_MAX: usize = 100_000;
+/// No longer extension is put behind a version's time. Bytes.
+const EXTENSION_MAX: usize = 32;
+/// Names have positions below this in a listing, versions from here on.
+const VERSIONS_FROM: u64 = 1 << 62;
+
+/// What was at one path of a source, in all its snapshots.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// Everything that was there, with the times when nothing was.
+    pub(super) versions: Vec<Version>,
+    /// Versions that are shown: position in a listing, name, and which it is.
+    shown: Vec<(u64, Vec<u8>, usize)>,
+    /// The names that were in it, once somebody has asked.
+    names: OnceLock<Names>,
+}
+
+/// Every name that ever was in a directory.
+#[derive(Debug)]
+struct Names {
+    seen: BTreeMap<Vec<u8>, NameSeen>,
+    /// Position in a listing and name. A position is made from the name, so that a name
+    /// which comes or goes moves no other one.
+    order: Vec<(u64, Vec<u8>)>,
+}
+
+impl Past {
+    /// The versions that are shown: position in a listing, name, and which it is. A name that
+    /// was in the directory there at another time comes first: the version then has its
+    /// snapshot's id in its name.
+    fn shown<'p>(
+        &'p self,
+        names: &'p Names,
+    ) -> impl Iterator<Item = (u64, Cow<'p, [u8]>, &'p Version)> {
+        self.shown.iter().filter_map(|(position, name, at)| {
+            let version = self.versions.get(*at)?;
+            let name = match names.seen.contains_key(name) {
+                false => Cow::Borrowed(name.as_slice()),
+                true => {
+                    let id = format!("~{}", version.first.snapshot.id);
+                    Cow::Owned([name, id.as_bytes()].concat())
+                }
+            };
+            Some((*position, name, version))
+        })
+    }
+}
+
+impl Names {
+    fn new(seen: BTreeMap<Vec<u8>, NameSeen>) -> Names {
+        let mut order: Vec<_> = seen.keys().map(|name| (position(name), name.clone())).collect();
+        order.sort_unstable();
+        let mut last = FIRST_POSITION - 1;
+        for (position, _) in &mut order {
+            *position = (*position).max(last + 1);
+            last = *position;
+        }
+        Names { seen, order }
+    }
+}
+
+fn position(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    (hasher.finish() >> 3).max(FIRST_POSITION)
+}
+
+/// The pasts that were asked for, those asked for last at hand.
+#[derive(Debug)]
+pub(super) struct Pasts(Mutex<LruCache<Key, Arc<Past>>>);
+
+/// A source and a path.
+type Key = (String, Vec<u8>);
+
+impl Default for Pasts {
+    fn default() -> Pasts {
+        Pasts(Mutex::new(LruCache::new(PASTS_MAX)))
+    }
+}
+
+impl Pasts {
+    fn get(&self, key: &Key) -> Option<Arc<Past>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn put(&self, key: Key, past: &Arc<Past>) {
+        let mut pasts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pasts.put(key, Arc::clone(past));
+        let weight = |past: &Past| {
+            past.versions.len() + past.names.get().map_or(0, |names| names.seen.len())
+        };
+        let mut all: usize = pasts.iter().map(|(_, past)| weight(past)).sum();
+        while all > WEIGHT_MAX && pasts.len() > 1 {
+            all -= pasts.pop_lru().map_or(0, |(_, past)| weight(&past));
+        }
+    }
+}
+
+impl Namespace {
+    /// The root of a source's history.
+    pub(super) fn history(&self, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
+        let key = format!("history/{source}");
+        self.enter(key.clone(), key, reach, || View::History(source.to_owned()))
+    }
+
+    /// A name in a directory of `history/`.
+    pub(super) fn lookup_past(
+        &self,
+        view: &Viewed,
+        rank: u64,
+        name: &[u8],
+        reach: Reach,
+    ) -> Result<Looked> {
+        let state = self.state();
+        let (source, path) = past_of(view, rank, reach)?;
+        // What the first snapshot of all has came with it, and needs no history.
+        let wanted = joined(&path, name);
+        if let Some(head) = state.timelines.of(source).first()
+            && let Some(dir) = self.past_in(head, &wanted, reach)?
+        {
+            return Ok(Looked::at(dir, Life::Brief));
+        }
+        let past = self.past(&state, source, &path, reach)?;
+        let names = self.names_of(&state, &past, source, &path, reach)?;
+        if let Some(seen) = names.seen.get(name) {
+            let head = Head::from(seen.first.as_ref());
+            if let Some(dir) = self.past_in(&head, &wanted, reach)? {
+                return Ok(Looked::at(dir, Life::Brief));
+            }
+        }
+        let mut shown = past.shown(names);
+        let version = shown.find(|(_, own, _)| own.as_ref() == name);
+        match version.map(|(.., version)| version) {
+            Some(version) => {
+                let item = self.version(&state, source, &path, version, reach)?;
+                Ok(item.map_or_else(
+                    || Looked::absent(Life::Momentary),
+                    |item| Looked::at(item, Life::Brief),
+                ))
+            }
+            None => Ok(Looked::absent(Life::Momentary)),
+        }
+    }
+
+    pub(super) fn list_past(
+        &self,
+        view: &Viewed,
+        rank: u64,
+        after: u64,
+        reach: Reach,
+        show: &mut dyn FnMut(Row<'_>) -> bool,
+    ) -> Result<()> {
+        let state = self.state();
+        let (source, path) = past_of(view, rank, reach)?;
+        let past = self.past(&state, source, &path, reach)?;
+        let names = self.names_of(&state, &past, source, &path, reach)?;
+        // Most names came with a few snapshots: the directory is looked up once in each.
+        let mut dirs: HashMap<SnapshotId, Option<(Arc<Tree>, u64)>> = HashMap::new();
+        let from = names.order.partition_point(|(position, _)| *position <= after);
+        for (position, name) in &names.order[from..] {
+            let Some(seen) = names.seen.get(name) else { continue };
+            let dir = match dirs.entry(seen.first.snapshot.id) {
+                Slot::Occupied(known) => known.into_mut(),
+                Slot::Vacant(slot) => {
+                    let tree = self.tree_of(&Head::from(seen.first.as_ref()), reach)?;
+                    let dir = match &tree {
+                        Some(tree) => tree.at(&path, reach)?.filter(Found::is_dir),
+                        None => None,
+                    };
+                    slot.insert(tree.zip(dir.map(|dir| dir.rank)))
+                }
+            };
+            let Some((tree, dir)) = dir else { continue };
+            let Some(found) = tree.lookup(*dir, name, reach)? else { continue };
+            let item = self.past_dir(tree, &found, reach)?;
+            if show(Row { position: *position, name, item, life: Life::Brief }) {
+                return Ok(());
+            }
+        }
+        for (position, name, version) in past.shown(names) {
+            if position <= after {
+                continue;
+            }
+            let Some(item) = self.version(&state, source, &path, version, reach)? else {
+                continue;
+            };
+            if show(Row { position, name: &name, item, life: Life::Brief }) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory of `history/` by its number.
+    pub(super) fn past_item(&self, view: &Viewed, rank: u64, reach: Reach) -> Result<Item> {
+        let (source, ino) = match &view.view {
+            View::History(source) => (source.as_str(), number(view.number, 0)),
+            View::Past(tree) => {
+                let ino = number(view.number, rank);
+                tree.entry(rank, reach)?.ok_or(Error::NoSuchNumber { number: ino })?;
+                (tree.info().snapshot.source.as_str(), ino)
+            }
+            _ => return Err(Error::NotADirectory),
+        };
+        // The kernel lists a directory anew when this changes.
+        let newest = self.state().timelines.of(source).last().map(Head::at);
+        Ok(Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief })
+    }
+
+    /// The directory of `history/` above another one.
+    pub(super) fn past_parent(&self, tree: &Arc<Tree>, rank: u64, reach: Reach) -> Result<u64> {
+        let path = tree.path(rank, reach)?;
+        let above = path.iter().rposition(|b| *b == b'/').map(|end| &path[..end]);
+        let source = &tree.info().snapshot.source;
+        let Some(above) = above else {
+            return Ok(number(self.history(source, reach)?.number, 0));
+        };
+        // It may have been there before what is in it.
+        let (state, gone) = (self.state(), Error::NoSuchNumber { number: rank });
+        if let Some(head) = state.timelines.of(source).first()
+            && let Some(dir) = self.past_in(head, above, reach)?
+        {
+            return Ok(dir.ino());
+        }
+        let past = self.past(&state, source, above, reach)?;
+        let Some(first) = past.versions.first() else { return Err(gone) };
+        let dir = self.past_in(&Head::from(first.first.as_ref()), above, reach)?;
+        Ok(dir.ok_or(gone)?.ino())
+    }
+
+    /// The directory of `history/` for a path that this snapshot is the first to have; none if
+    /// it has no such path.
+    fn past_in(&self, head: &Head, path: &[u8], reach: Reach) -> Result<Option<Item>> {
+        let Some(tree) = self.tree_of(head, reach)? else { return Ok(None) };
+        let Some(found) = tree.at(path, reach)? else { return Ok(None) };
+        Ok(Some(self.past_dir(&tree, &found, reach)?))
+    }
+
+    /// What was at a path, in all snapshots of its source.
+    pub(super) fn past(
+        &self,
+        state: &State,
+        source: &str,
+        path: &[u8],
+        reach: Reach,
+    ) -> Result<Arc<Past>> {
+        let key = (source.to_owned(), path.to_vec());
+        if let Some(past) = state.pasts.get(&key) {
+            return Ok(past);
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let snapshots = self.line(state, source, reach)?;
+        let versions = versions(self.library.as_ref(), &snapshots, path)?;
+        let shown = shown(state, path, &versions);
+        let past = Arc::new(Past { versions, shown, names: OnceLock::new() });
+        state.pasts.put(key, &past);
+        Ok(past)
+    }
+
+    /// The names that were in a directory, which its past remembers.
+    fn names_of<'p>(
+        &self,
+        state: &State,
+        past: &'p Arc<Past>,
+        source: &str,
+        path: &[u8],
+        reach: Reach,
+    ) -> Result<&'p Names> {
+        if let Some(names) = past.names.get() {
+            return Ok(names);
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let was_dir = |version: &Version| {
+            version.state.as_ref().is_some_and(|there| there.entry.kind == FileKind::Dir)
+        };
+        let seen = if past.versions.iter().any(was_dir) {
+            let snapshots = self.line(state, source, reach)?;
+            names(self.library.as_ref(), &snapshots, path)?
+        } else {
+            BTreeMap::new()
+        };
+        let names = past.names.get_or_init(|| Names::new(seen));
+        state.pasts.put((source.to_owned(), path.to_vec()), past);
+        Ok(names)
+    }
+
+    /// The snapshots of a source, oldest first.
+    pub(super) fn line(
+        &self,
+        state: &State,
+        source: &str,
+        reach: Reach,
+    ) -> Result<Arc<[Arc<SnapshotInfo>]>> {
+        let lines = || state.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines().get(source) {
+            return Ok(Arc::clone(line));
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let infos = self.library.snapshots()?;
+        let by_id: HashMap<_, _> = infos.iter().map(|info| (info.snapshot.id, info)).collect();
+        let heads = state.timelines.of(source).iter();
+        let line: Arc<[_]> =
+            heads.filter_map(|head| by_id.get(&head.id).copied().cloned()).collect();
+        lines().insert(source.to_owned(), Arc::clone(&line));
+        Ok(line)
+    }
+
+    /// The directory of `history/` for a path that this snapshot is the first to have.
+    fn past_dir(&self, tree: &Arc<Tree>, found: &Found, reach: Reach) -> Result<Item> {
+        let snapshot = &tree.info().snapshot;
+        let key = format!("history/{}/{}", snapshot.source, snapshot.id);
+        let path = format!("history/{}", snapshot.source);
+        let view = self.enter(key, path, reach, || View::Past(Arc::clone(tree)))?;
+        self.past_item(&view, found.rank, reach)
+    }
+
+    /// A version, as the first snapshot has it that shows it.
+    fn version(
+        &self,
+        state: &State,
+        source: &str,
+        path: &[u8],
+        version: &Version,
+        reach: Reach,
+    ) -> Result<Option<Item>> {
+        let within = self.source(source, reach)?;
+        let view = self.snapshot(state, &Head::from(version.first.as_ref()), &within, reach)?;
+        let View::Snapshot { tree, .. } = &view.view else { return Ok(None) };
+        let found = tree.at(path, reach)?;
+        found.map(|found| entry(&view, tree, found, reach)).transpose()
+    }
+}
+
+/// The source and the path that a directory of `history/` is of.
+fn past_of(view: &Viewed, rank: u64, reach: Reach) -> Result<(&str, Vec<u8>)> {
+    match &view.view {
+        View::History(source) if rank == 0 => Ok((source, Vec::new())),
+        View::Past(tree) => Ok((&tree.info().snapshot.source, tree.path(rank, reach)?)),
+        _ => Err(Error::NotADirectory),
+    }
+}
+
+fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() }
+}
+
+/// What versions are called: by the time at which they were first seen, with what the file's
+/// name ends with.
+fn shown(state: &State, path: &[u8], versions: &[Version]) -> Vec<(u64, Vec<u8>, usize)> {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0);
+    let extension = dot.map(|dot| &name[dot..]).filter(|text| text.len() <= EXTENSION_MAX);
+    let files = versions.iter().enumerate().filter(|(_, version)| {
+        version.state.as_ref().is_some_and(|there| there.entry.kind != FileKind::Dir)
+    });
+    let named = files.filter_map(|(at, version)| {
+        let mut name = state.name_of(&Head::from(version.first.as_ref()))?.into_bytes();
+        name.extend_from_slice(extension.unwrap_or_default());
+        Some((name, at))
+    });
+    let placed = by_time(named, |(_, at)| versions[*at].first.shown_from());
+    // What is too close to be told apart by four nanoseconds is so by its place.
+    let mut last = VERSIONS_FROM - 1;
+    placed
+        .map(|(position, (name, at))| {
+            last = (VERSIONS_FROM + position / 4).max(last + 1);
+            (last, name, at)
+        })
+        .collect()
+}
