@@ -41,14 +41,14 @@ pub fn history(
     let end = snapshots.iter().position(|info| info.snapshot.id == newest.snapshot.id);
     snapshots.truncate(end.map_or(0, |at| at + 1));
     let path = plain_path(selector.path_or_root());
-    let versions = versions(library, &snapshots, &path)?;
+    let (versions, course) = versions(library, &snapshots, &path)?;
     if versions.is_empty() {
         let what =
             format!("/{} never was in {source} ({} snapshots)", shown(&path), snapshots.len());
         return Err(Error::NotFound { what });
     }
     let names = match with_names {
-        true => names(library, &snapshots, &path)?.into_iter().collect(),
+        true => names(library, &snapshots, &course, 0)?.into_iter().collect(),
         false => Vec::new(),
     };
     Ok(History { source, path, versions, names })

@@ -1,22 +1,103 @@
 //! What was under one path of a source, through all its snapshots.
 //!
-//! The snapshots are gone through in order, and of each only the nodes on the way to the
-//! path are looked at: where a directory on the way is the same node as in the snapshot
-//! before, so is everything below it. So a history costs a node or two for each snapshot,
-//! and nothing for those in which nothing near the path changed.
+//! A directory is followed by its [`Course`]: which node it was, from which snapshot on. What
+//! is in it follows from that by looking a name up once in each of those nodes, or, for all
+//! names at once, by comparing each node with the next. So snapshots in which nothing near
+//! the path changed cost nothing but their roots, and whoever goes through all of history
+//! directory by directory looks at each node once.
 //!
 //! Two states are one version if nobody could tell them apart: see [`Aspects`]. A file that
 //! was deleted and came back is a version of its own.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::{ChunkId, SnapshotId};
 use crate::format::node::{Entry, FileKind, Owner};
 use crate::repo::browse::{self, Found};
 use crate::repo::{Library, Result, SnapshotInfo};
+use crate::source::path;
 use crate::view::compare::{Aspects, Go, compare, numbers};
+
+/// Which node a directory was, in the snapshots of a source in their order. About 40 bytes
+/// for each time that it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// From which snapshot on it was that node, or was not there; no two neighbours are
+    /// alike.
+    steps: Vec<(usize, Option<ChunkId>)>,
+    /// How many snapshots there are.
+    snapshots: usize,
+}
+
+impl Course {
+    /// That of the root.
+    #[must_use]
+    pub fn of_root(snapshots: &[Arc<SnapshotInfo>]) -> Course {
+        let roots = snapshots.iter().map(|info| Found::root(info).dir());
+        Course::of(roots.enumerate(), snapshots.len())
+    }
+
+    /// What a name in it was, and that one's own course. Looks the name up in each node.
+    ///
+    /// # Errors
+    ///
+    /// The library's.
+    pub fn follow(
+        &self,
+        library: &dyn Library,
+        snapshots: &[Arc<SnapshotInfo>],
+        name: &[u8],
+    ) -> Result<(Vec<Version>, Course)> {
+        let mut steps = Vec::with_capacity(self.steps.len());
+        let mut versions = Vec::new();
+        for (span, dir) in self.spans() {
+            let found = match dir {
+                Some(dir) => browse::find(library, dir, name)?,
+                None => None,
+            };
+            steps.push((span.start, found.as_ref().and_then(Found::dir)));
+            add(&mut versions, &snapshots[span], found.as_ref().map(There::of));
+        }
+        Ok((versions, Course::of(steps, self.snapshots)))
+    }
+
+    /// How many different nodes follow each other in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether there are no snapshots.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    fn of(steps: impl IntoIterator<Item = (usize, Option<ChunkId>)>, snapshots: usize) -> Course {
+        let mut steps: Vec<_> = steps.into_iter().collect();
+        steps.dedup_by(|next, before| next.1 == before.1);
+        Course { steps, snapshots }
+    }
+
+    /// Each node, with the snapshots in which the directory was that.
+    fn spans(&self) -> impl Iterator<Item = (Range<usize>, Option<ChunkId>)> {
+        let ends = self.steps.iter().skip(1).map(|(from, _)| *from).chain([self.snapshots]);
+        self.steps.iter().zip(ends).map(|((from, dir), end)| (*from..end, *dir))
+    }
+}
+
+/// The name at the end of a path, and the path of the directory that it is in; none for the
+/// root.
+#[must_use]
+pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(slash) => Some((&path[..slash], &path[slash + 1..])),
+        None => (!path.is_empty()).then_some((&[], path)),
+    }
+}
 
 /// What was there in some snapshots in a row.
 #[derive(Debug, Clone)]
@@ -41,15 +122,13 @@ pub struct There {
     pub entry: Entry,
     /// Who owned it.
     pub owner: Owner,
-    /// The root node of a directory.
-    dir: Option<ChunkId>,
 }
 
 impl There {
     /// Nothing of the node that it is in is kept: a history can be long.
     fn of(found: &Found) -> There {
         let entry = Entry { content: None, ..found.entry().clone() };
-        There { entry, owner: found.owner(), dir: found.dir() }
+        There { entry, owner: found.owner() }
     }
 }
 
@@ -71,8 +150,8 @@ pub fn shown_by<'v>(
 }
 
 /// The versions of what was under a path, given without slashes at either end, in the
-/// snapshots of a source, which must be in order. None if nothing ever was; else the first
-/// one is there, and what follows may be times without it.
+/// snapshots of a source, which must be in order; and its course. No versions if nothing ever
+/// was; else the first one is there, and what follows may be times without it.
 ///
 /// Symbolic links on the way are not followed.
 ///
@@ -83,45 +162,42 @@ pub fn versions(
     library: &dyn Library,
     snapshots: &[Arc<SnapshotInfo>],
     path: &[u8],
-) -> Result<Vec<Version>> {
-    let mut trail = Trail::new(path);
-    let mut versions: Vec<Version> = Vec::new();
-    for info in snapshots {
-        let is_same = trail.follow(library, info)?;
-        let state = trail.there.clone();
-        if let Some(last) = versions.last_mut() {
-            let aspects = if is_same { Some(Aspects::default()) } else { differ(last, &state) };
-            match aspects {
-                Some(aspects) if aspects.is_empty() => {
-                    last.last = Arc::clone(info);
-                    last.snapshots += 1;
-                    continue;
-                }
-                aspects => {
-                    let mut next = version(info, state);
-                    next.aspects = aspects.unwrap_or_default();
-                    versions.push(next);
-                }
-            }
-        } else if state.is_some() {
-            versions.push(version(info, state));
-        }
-    }
-    Ok(versions)
+) -> Result<(Vec<Version>, Course)> {
+    let root = (root_versions(snapshots), Course::of_root(snapshots));
+    path::names(path).try_fold(root, |(_, course), name| course.follow(library, snapshots, name))
 }
 
-fn version(info: &Arc<SnapshotInfo>, state: Option<There>) -> Version {
-    Version {
-        first: Arc::clone(info),
-        last: Arc::clone(info),
-        snapshots: 1,
-        state,
-        aspects: Aspects::default(),
+/// The versions of the root.
+#[must_use]
+pub fn root_versions(snapshots: &[Arc<SnapshotInfo>]) -> Vec<Version> {
+    let mut versions = Vec::new();
+    for (n, info) in snapshots.iter().enumerate() {
+        add(&mut versions, &snapshots[n..=n], Some(There::of(&Found::root(info))));
     }
+    versions
+}
+
+/// Adds what was there in the snapshots that follow.
+fn add(versions: &mut Vec<Version>, snapshots: &[Arc<SnapshotInfo>], state: Option<There>) {
+    let ([first, ..], [.., last]) = (snapshots, snapshots) else { return };
+    let aspects = match versions.last_mut() {
+        None if state.is_none() => return,
+        None => Aspects::default(),
+        Some(before) => match differ(before, state.as_ref()) {
+            Some(aspects) if aspects.is_empty() => {
+                before.last = Arc::clone(last);
+                before.snapshots += snapshots.len() as u64;
+                return;
+            }
+            aspects => aspects.unwrap_or_default(),
+        },
+    };
+    let (first, last) = (Arc::clone(first), Arc::clone(last));
+    versions.push(Version { first, last, snapshots: snapshots.len() as u64, state, aspects });
 }
 
 /// In what two states differ; none if one of them is nothing and the other is not.
-fn differ(before: &Version, after: &Option<There>) -> Option<Aspects> {
+fn differ(before: &Version, after: Option<&There>) -> Option<Aspects> {
     match (&before.state, after) {
         (None, None) => Some(Aspects::default()),
         (Some(before), Some(after)) => {
@@ -143,10 +219,24 @@ pub struct NameSeen {
     pub last: Arc<SnapshotInfo>,
     /// Whether it is in the last snapshot of all.
     pub is_present: bool,
+    /// What it was, and its course; none if that was too much to keep of all names.
+    pub past: Option<(Vec<Version>, Course)>,
 }
 
-/// Every name that ever was in the directory under a path, in the snapshots of a source,
-/// which must be in order. Empty if there never was such a directory. Holds all of them.
+/// What is known so far of a name.
+struct Begun {
+    kind: FileKind,
+    /// Places of the snapshots: the first that shows it, and the one that has it no more.
+    first: usize,
+    gone: Option<usize>,
+    /// From when on it was what, and which node.
+    states: Vec<(usize, Option<There>)>,
+    steps: Vec<(usize, Option<ChunkId>)>,
+}
+
+/// Every name that ever was in a directory, in the snapshots that its course is of, and what
+/// it was if all of them together had no more than `most` states. Empty if there never was
+/// such a directory. Holds all of them.
 ///
 /// # Errors
 ///
@@ -154,89 +244,66 @@ pub struct NameSeen {
 pub fn names(
     library: &dyn Library,
     snapshots: &[Arc<SnapshotInfo>],
-    path: &[u8],
+    course: &Course,
+    most: usize,
 ) -> Result<BTreeMap<Vec<u8>, NameSeen>> {
-    let mut trail = Trail::new(path);
-    let mut names: BTreeMap<Vec<u8>, NameSeen> = BTreeMap::new();
-    let mut dir = None;
-    let mut before: Option<Arc<SnapshotInfo>> = None;
-    for info in snapshots {
-        trail.follow(library, info)?;
-        let now = trail.there.as_ref().and_then(|there| there.dir);
+    let mut begun: BTreeMap<Vec<u8>, Begun> = BTreeMap::new();
+    let (mut dir, mut states) = (None, 0);
+    for (span, now) in course.spans() {
+        let at = span.start;
         compare(library, dir, now, |difference| -> Result<Go> {
-            match (difference.before, difference.after, &before) {
-                (Some(_), None, Some(before)) => {
-                    if let Some(seen) = names.get_mut(difference.path) {
-                        seen.last = Arc::clone(before);
-                        seen.is_present = false;
-                    }
-                }
-                (_, Some(after), _) => {
-                    let kind = after.entry().kind;
-                    match names.entry(difference.path.to_vec()) {
-                        Slot::Occupied(mut slot) => {
-                            let seen = slot.get_mut();
-                            (seen.kind, seen.is_present) = (kind, true);
-                        }
-                        Slot::Vacant(slot) => {
-                            let (first, last) = (Arc::clone(info), Arc::clone(info));
-                            slot.insert(NameSeen { kind, first, last, is_present: true });
-                        }
-                    }
-                }
-                _ => {}
+            let after = difference.after;
+            states += usize::from(difference.is_other());
+            let name = match begun.entry(difference.path.to_vec()) {
+                Slot::Occupied(slot) => slot.into_mut(),
+                Slot::Vacant(slot) => slot.insert(Begun {
+                    kind: after.map_or(FileKind::File, |found| found.entry().kind),
+                    first: at,
+                    gone: None,
+                    states: Vec::new(),
+                    steps: Vec::new(),
+                }),
+            };
+            name.kind = after.map_or(name.kind, |found| found.entry().kind);
+            name.gone = after.is_none().then_some(at);
+            if states > most {
+                (name.states, name.steps) = (Vec::new(), Vec::new());
+                return Ok(Go::Over);
             }
+            if difference.is_other() {
+                name.states.push((at, after.map(There::of)));
+            }
+            name.steps.push((at, after.and_then(Found::dir)));
             Ok(Go::Over)
         })?;
         dir = now;
-        before = Some(Arc::clone(info));
     }
-    if let Some(newest) = before {
-        names.values_mut().filter(|seen| seen.is_present).for_each(|seen| {
-            seen.last = Arc::clone(&newest);
-        });
-    }
-    Ok(names)
+    let is_kept = states <= most;
+    let seen = begun.into_iter().filter_map(|(name, begun)| {
+        let last = begun.gone.unwrap_or(snapshots.len()).checked_sub(1)?;
+        let seen = NameSeen {
+            kind: begun.kind,
+            first: Arc::clone(snapshots.get(begun.first)?),
+            last: Arc::clone(snapshots.get(last)?),
+            is_present: begun.gone.is_none(),
+            past: is_kept.then(|| begun.past(snapshots)),
+        };
+        Some((name, seen))
+    });
+    Ok(seen.collect())
 }
 
-/// The way to a path, as the last snapshot had it.
-struct Trail<'p> {
-    names: Vec<&'p [u8]>,
-    /// The directories on the way, from the root on; as many as there were.
-    dirs: Vec<ChunkId>,
-    there: Option<There>,
-}
-
-impl<'p> Trail<'p> {
-    fn new(path: &'p [u8]) -> Trail<'p> {
-        let names = crate::source::path::names(path).collect();
-        Trail { names, dirs: Vec::new(), there: None }
-    }
-
-    /// Goes the way in a snapshot. True if it is known to end where it ended before.
-    fn follow(&mut self, library: &dyn Library, info: &Arc<SnapshotInfo>) -> Result<bool> {
-        let mut there = Found::root(info);
-        for (level, name) in self.names.iter().enumerate() {
-            let Some(dir) = there.dir() else {
-                self.dirs.truncate(level);
-                self.there = None;
-                return Ok(false);
-            };
-            match self.dirs.get(level) {
-                Some(before) if *before == dir => return Ok(true),
-                // What is below may still be as it was.
-                Some(_) => self.dirs[level] = dir,
-                None => self.dirs.push(dir),
-            }
-            let Some(found) = browse::find(library, dir, name)? else {
-                self.dirs.truncate(level + 1);
-                self.there = None;
-                return Ok(false);
-            };
-            there = found;
+impl Begun {
+    fn past(self, snapshots: &[Arc<SnapshotInfo>]) -> (Vec<Version>, Course) {
+        let ends: Vec<usize> = self.states.iter().skip(1).map(|(from, _)| *from).collect();
+        let mut versions = Vec::new();
+        for ((from, state), end) in
+            self.states.into_iter().zip(ends.into_iter().chain([snapshots.len()]))
+        {
+            add(&mut versions, &snapshots[from..end], state);
         }
-        self.there = Some(There::of(&there));
-        Ok(false)
+        let before = (self.first > 0).then_some((0, None));
+        (versions, Course::of(before.into_iter().chain(self.steps), snapshots.len()))
     }
 }
 

@@ -111,7 +111,7 @@ pub fn describe(library: &Arc<dyn Library>, selected: &Selected) -> Result<Descr
     let Owner { uid, gid, user, group } = selected.found.owner();
     let info = &selected.info;
     let line = in_order(&library.snapshots()?, &info.snapshot.source);
-    let versions = versions(library.as_ref(), &line, &selected.path)?;
+    let (versions, _) = versions(library.as_ref(), &line, &selected.path)?;
     let version = shown_by(&versions, &line, &info.snapshot.id);
     let stored_size = match entry.kind {
         FileKind::File => Some(library.stored_size(&found.content())?),

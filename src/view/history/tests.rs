@@ -54,7 +54,7 @@ proptest! {
                     _ => expected.push((n, n, state)),
                 }
             }
-            let found = versions(library.as_ref(), &infos, path.as_bytes()).unwrap();
+            let (found, _) = versions(library.as_ref(), &infos, path.as_bytes()).unwrap();
             let span = |version: &Version| {
                 let seconds = |info: &SnapshotInfo| info.snapshot.taken.seconds;
                 let (first, last) = (seconds(&version.first), seconds(&version.last));
@@ -77,11 +77,24 @@ proptest! {
                     expected.entry(name.clone()).or_insert((n, n)).1 = n;
                 }
             }
-            let found = names(library.as_ref(), &infos, path.as_bytes()).unwrap();
+            let (_, course) = versions(library.as_ref(), &infos, path.as_bytes()).unwrap();
+            let found = names(library.as_ref(), &infos, &course, usize::MAX).unwrap();
             let seconds = |info: &SnapshotInfo| info.snapshot.taken.seconds;
             let newest = seconds(infos.last().unwrap());
+            let bare = names(library.as_ref(), &infos, &course, 0).unwrap();
+            prop_assert!(bare.keys().eq(found.keys()));
             for (name, seen) in &found {
                 prop_assert_eq!(seen.is_present, seconds(&seen.last) == newest, "{:?}", name);
+                let few = &bare[name];
+                prop_assert!(few.past.is_none());
+                let what = |seen: &NameSeen| (seen.kind, seconds(&seen.first), seconds(&seen.last));
+                prop_assert_eq!(what(seen), what(few));
+                // All at once is the same as one by one.
+                let below = [path.as_bytes(), b"/", name].concat();
+                let (alone, own) = versions(library.as_ref(), &infos, &below).unwrap();
+                let (together, course) = seen.past.as_ref().unwrap();
+                prop_assert_eq!(format!("{alone:?}"), format!("{together:?}"));
+                prop_assert_eq!(&own, course);
             }
             let found: BTreeMap<_, _> = found
                 .into_iter()
@@ -103,7 +116,7 @@ fn what_did_not_change_is_not_looked_at() {
     let (library, infos) = published(&trees);
     let loads = || library.node_loads.load(std::sync::atomic::Ordering::Relaxed);
     let before = loads();
-    let found = versions(library.as_ref(), &infos, b"a/b/c").unwrap();
+    let (found, _) = versions(library.as_ref(), &infos, b"a/b/c").unwrap();
     assert_eq!((found.len(), found[0].snapshots), (1, 100));
     // The root of each, and two directories once.
     assert_eq!(loads() - before, 102);

@@ -27,7 +27,7 @@ use crate::format::node::FileKind;
 use crate::repo::SnapshotInfo;
 use crate::view::as_of::Head;
 use crate::view::error::{Error, Reach, Result};
-use crate::view::history::{NameSeen, Version, names, versions};
+use crate::view::history::{Course, NameSeen, Version, names, root_versions, split};
 use crate::view::tree::{Found, Tree};
 
 use super::list::by_time;
@@ -36,9 +36,11 @@ use super::views::{View, Viewed};
 use super::{FIRST_POSITION, Item, Life, Looked, Namespace, Row, entry, number};
 
 /// Paths whose past is remembered until other snapshots are known.
-const PASTS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
-/// Versions and names of all of them together.
-const WEIGHT_MAX: usize = 100_000;
+const PASTS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// What all of them weigh together: names, states and steps, of about 300 bytes each.
+const WEIGHT_MAX: usize = 40_000;
+/// What is in a directory is remembered whole if it had no more states; else its names.
+const STATES_MAX: usize = 10_000;
 /// No longer extension is put behind a version's time. Bytes.
 const EXTENSION_MAX: usize = 32;
 /// Names have positions below this in a listing, versions from here on.
@@ -51,6 +53,8 @@ pub(super) struct Past {
     pub(super) versions: Vec<Version>,
     /// Versions that are shown: position in a listing, name, and which it is.
     shown: Vec<(u64, Vec<u8>, usize)>,
+    /// Which node it was, while it was a directory.
+    course: Course,
     /// The names that were in it, once somebody has asked.
     names: OnceLock<Names>,
 }
@@ -62,9 +66,20 @@ struct Names {
     /// Position in a listing and name. A position is made from the name, so that a name
     /// which comes or goes moves no other one.
     order: Vec<(u64, Vec<u8>)>,
+    weight: usize,
 }
 
 impl Past {
+    fn new(state: &State, path: &[u8], (versions, course): (Vec<Version>, Course)) -> Past {
+        let shown = shown(state, path, &versions);
+        Past { versions, shown, course, names: OnceLock::new() }
+    }
+
+    fn weight(&self) -> usize {
+        let own = self.versions.len() + self.course.len();
+        own + self.names.get().map_or(0, |names| names.weight)
+    }
+
     /// The versions that are shown: position in a listing, name, and which it is. A name that
     /// was in the directory there at another time comes first: the version then has its
     /// snapshot's id in its name.
@@ -95,7 +110,11 @@ impl Names {
             *position = (*position).max(last + 1);
             last = *position;
         }
-        Names { seen, order }
+        let past = |seen: &NameSeen| {
+            seen.past.as_ref().map_or(0, |(versions, course)| versions.len() + course.len())
+        };
+        let weight = seen.values().map(|seen| 1 + past(seen)).sum();
+        Names { seen, order, weight }
     }
 }
 
@@ -105,12 +124,12 @@ fn position(name: &[u8]) -> u64 {
     (hasher.finish() >> 3).max(FIRST_POSITION)
 }
 
+/// A source and a path.
+type Key = (String, Vec<u8>);
+
 /// The pasts that were asked for, those asked for last at hand.
 #[derive(Debug)]
 pub(super) struct Pasts(Mutex<LruCache<Key, Arc<Past>>>);
-
-/// A source and a path.
-type Key = (String, Vec<u8>);
 
 impl Default for Pasts {
     fn default() -> Pasts {
@@ -123,16 +142,15 @@ impl Pasts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn put(&self, key: Key, past: &Arc<Past>) {
+    fn put(&self, key: Key, past: impl Into<Arc<Past>>) -> Arc<Past> {
+        let past = past.into();
         let mut pasts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pasts.put(key, Arc::clone(past));
-        let weight = |past: &Past| {
-            past.versions.len() + past.names.get().map_or(0, |names| names.seen.len())
-        };
-        let mut all: usize = pasts.iter().map(|(_, past)| weight(past)).sum();
+        pasts.put(key, Arc::clone(&past));
+        let mut all: usize = pasts.iter().map(|(_, past)| past.weight()).sum();
         while all > WEIGHT_MAX && pasts.len() > 1 {
-            all -= pasts.pop_lru().map_or(0, |(_, past)| weight(&past));
+            all -= pasts.pop_lru().map_or(0, |(_, past)| past.weight());
         }
+        past
     }
 }
 
@@ -250,8 +268,8 @@ impl Namespace {
     /// The directory of `history/` above another one.
     pub(super) fn past_parent(&self, tree: &Arc<Tree>, rank: u64, reach: Reach) -> Result<u64> {
         let path = tree.path(rank, reach)?;
-        let above = path.iter().rposition(|b| *b == b'/').map(|end| &path[..end]);
         let source = &tree.info().snapshot.source;
+        let above = split(&path).map(|(above, _)| above).filter(|above| !above.is_empty());
         let Some(above) = above else {
             return Ok(number(self.history(source, reach)?.number, 0));
         };
@@ -276,7 +294,8 @@ impl Namespace {
         Ok(Some(self.past_dir(&tree, &found, reach)?))
     }
 
-    /// What was at a path, in all snapshots of its source.
+    /// What was at a path, in all snapshots of its source: from what is remembered of the
+    /// nearest directory above it.
     pub(super) fn past(
         &self,
         state: &State,
@@ -284,18 +303,34 @@ impl Namespace {
         path: &[u8],
         reach: Reach,
     ) -> Result<Arc<Past>> {
-        let key = (source.to_owned(), path.to_vec());
-        if let Some(past) = state.pasts.get(&key) {
-            return Ok(past);
+        let key = |path: &[u8]| (source.to_owned(), path.to_vec());
+        let mut above = path;
+        let mut below: Vec<&[u8]> = Vec::new();
+        let mut past = loop {
+            if let Some(past) = state.pasts.get(&key(above)) {
+                break past;
+            }
+            let Some((next, _)) = split(above) else {
+                let line = self.line(state, source, reach)?;
+                let root = (root_versions(&line), Course::of_root(&line));
+                break state.pasts.put(key(above), Past::new(state, above, root));
+            };
+            below.push(above);
+            above = next;
+        };
+        while let Some(path) = below.pop() {
+            let Some((_, name)) = split(path) else { break };
+            let seen = past.names.get().and_then(|names| names.seen.get(name));
+            let found = match seen.and_then(|seen| seen.past.clone()) {
+                Some(known) => known,
+                None if reach == Reach::Memory => return Err(Error::WouldBlock),
+                None => {
+                    let line = self.line(state, source, reach)?;
+                    past.course.follow(self.library.as_ref(), &line, name)?
+                }
+            };
+            past = state.pasts.put(key(path), Past::new(state, path, found));
         }
-        if reach == Reach::Memory {
-            return Err(Error::WouldBlock);
-        }
-        let snapshots = self.line(state, source, reach)?;
-        let versions = versions(self.library.as_ref(), &snapshots, path)?;
-        let shown = shown(state, path, &versions);
-        let past = Arc::new(Past { versions, shown, names: OnceLock::new() });
-        state.pasts.put(key, &past);
         Ok(past)
     }
 
@@ -311,20 +346,20 @@ impl Namespace {
         if let Some(names) = past.names.get() {
             return Ok(names);
         }
-        if reach == Reach::Memory {
-            return Err(Error::WouldBlock);
-        }
         let was_dir = |version: &Version| {
             version.state.as_ref().is_some_and(|there| there.entry.kind == FileKind::Dir)
         };
-        let seen = if past.versions.iter().any(was_dir) {
-            let snapshots = self.line(state, source, reach)?;
-            names(self.library.as_ref(), &snapshots, path)?
-        } else {
+        let seen = if !past.versions.iter().any(was_dir) {
             BTreeMap::new()
+        } else if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        } else {
+            let line = self.line(state, source, reach)?;
+            names(self.library.as_ref(), &line, &past.course, STATES_MAX)?
         };
         let names = past.names.get_or_init(|| Names::new(seen));
-        state.pasts.put((source.to_owned(), path.to_vec()), past);
+        // It weighs more now.
+        state.pasts.put((source.to_owned(), path.to_vec()), Arc::clone(past));
         Ok(names)
     }
 
