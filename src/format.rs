@@ -41,6 +41,20 @@ pub enum FormatError {
         /// What is wrong with it.
         why: String,
     },
+    /// They are not signed by whom they name.
+    #[error("forged {what}: {why}")]
+    Forged {
+        /// Which structure.
+        what: &'static str,
+        /// Whose signature it should be.
+        why: &'static str,
+    },
+    /// They are signed by somebody whom the owner did not allow it.
+    #[error("not certified by the owner: {why}")]
+    Uncertified {
+        /// What is wrong with the certificate.
+        why: &'static str,
+    },
     /// They were written by a later version.
     #[error("{what} {found} is not known to this version of asof, which knows {known}")]
     Future {
@@ -63,7 +77,9 @@ impl FormatError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            FormatError::Malformed { .. } => Kind::Damaged,
+            FormatError::Malformed { .. }
+            | FormatError::Forged { .. }
+            | FormatError::Uncertified { .. } => Kind::Damaged,
             FormatError::Future { .. } => Kind::Future,
         }
     }

@@ -22,6 +22,8 @@ pub mod select;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
+mod sweep;
 pub mod upgrade;
+pub mod verify_log;
 
 pub use error::{Error, Result};

@@ -14,6 +14,7 @@ mod keys;
 mod look;
 mod mount;
 mod restore;
+mod verify_log;
 
 use std::path::PathBuf;
 
@@ -30,6 +31,7 @@ pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
 pub use look::{CatArgs, IndexCommand, LsArgs, ManifestArgs, SnapshotsArgs, StatArgs, StatusArgs};
 pub use mount::{MountArgs, UmountArgs};
 pub use restore::{OverwriteArg, RestoreArgs};
+pub use verify_log::VerifyLogArgs;
 
 use crate::base::units::{parse_duration, parse_size};
 use crate::cli::terminal::Mode;
@@ -132,6 +134,9 @@ pub enum Command {
     /// Say whether everything that is stored can be read, also by exit code
     #[command(long_about = check::CHECK)]
     Check(CheckArgs),
+    /// Say whether the log is whole and true: certificates, signatures, chains, times
+    #[command(long_about = verify_log::VERIFY_LOG)]
+    VerifyLog(VerifyLogArgs),
     /// Give back the space of what no snapshot needs any more
     #[command(long_about = gc::GC)]
     Gc(GcArgs),

@@ -17,6 +17,7 @@ mod mount;
 mod restore;
 mod snapshots;
 mod upgrade;
+mod verify_log;
 
 use std::time::Instant;
 
@@ -42,6 +43,7 @@ pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done
         Command::Manifest(args) => manifest::manifest(context, &args),
         Command::Restore(args) => restore::restore(context, args, started),
         Command::Check(args) => check::check(context, &args, started),
+        Command::VerifyLog(args) => verify_log::verify_log(context, &args, started),
         Command::Gc(args) => gc::gc(context, &args, started),
         Command::Stats => snapshots::stats(context),
         Command::Status(args) => snapshots::status(context, args),

@@ -92,9 +92,13 @@ pub fn reason(kind: Kind) -> &'static str {
     }
 }
 
+const NEW_HEADS: &str = "put the file back from a copy; or, if you are sure of the log, begin anew \
+                         with `asof verify-log --new-heads`";
+
 /// What to do about an error.
 fn hint(kind: Kind, error: &(dyn StdError + 'static)) -> Option<String> {
     let repo = match error.downcast_ref::<ops::Error>() {
+        Some(ops::Error::Heads { .. }) => return Some(NEW_HEADS.to_owned()),
         Some(ops::Error::Repo(error)) => Some(error),
         Some(_) => None,
         None => error.downcast_ref::<repo::Error>(),

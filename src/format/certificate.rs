@@ -64,23 +64,24 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// [`FormatError::Malformed`] if any of that is not so.
+    /// [`FormatError::Malformed`] if it does not decode, else [`FormatError::Uncertified`]
+    /// if any of that is not so.
     pub fn verify(
         bytes: &[u8],
         owner: WriterId,
         repository: RepositoryId,
         writer: WriterId,
     ) -> Result<Certificate, FormatError> {
-        let wrong = |why: &str| FormatError::malformed("certificate", why);
+        let wrong = |why| FormatError::Uncertified { why };
         let signed: Signed = decode_whole("certificate", bytes)?;
         sign::verify(owner, DOMAIN, &signed.payload, &signed.signature)
-            .map_err(|_| wrong("it is not signed by the repository's owner"))?;
+            .map_err(|_| wrong("the certificate is not signed by the repository's owner"))?;
         let certificate: Certificate = decode_whole("certificate", &signed.payload)?;
         if certificate.repository != repository {
-            return Err(wrong("it is for another repository"));
+            return Err(wrong("the certificate is for another repository"));
         }
         if certificate.writer != writer {
-            return Err(wrong("it is for another writer"));
+            return Err(wrong("the certificate is for another writer"));
         }
         Ok(certificate)
     }

@@ -78,6 +78,19 @@ impl Hour {
     }
 }
 
+impl Hour {
+    /// When the hour begins; none if these digits are no hour of the calendar.
+    #[must_use]
+    pub fn begins(self) -> Option<UnixTime> {
+        let part = |n: u64| i8::try_from(n % 100).ok();
+        let year = i16::try_from(self.0 / 1_000_000).ok()?;
+        let (month, day) = (part(self.0 / 10_000)?, part(self.0 / 100)?);
+        let civil = jiff::civil::DateTime::new(year, month, day, part(self.0)?, 0, 0, 0).ok()?;
+        let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(zoned.timestamp().into())
+    }
+}
+
 impl std::fmt::Display for Hour {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:010}", self.0)
@@ -120,6 +133,11 @@ mod tests {
         assert_eq!(parse_record(&record(hour, RecordId(id))), Some((hour, RecordId(id))));
         assert!(record_start(hour) < record(hour, RecordId([0; 32])));
         assert_eq!(Hour::of(UnixTime::new(i64::MAX, 0)).to_string(), "9999123022");
+        let begins = hour.begins().unwrap();
+        assert_eq!(begins.to_string(), "2026-11-21T05:00:00Z");
+        assert_eq!(Hour::of(begins), hour);
+        assert_eq!(Hour(2_026_113_105).begins(), None);
+        assert_eq!(Hour(2_026_112_124).begins(), None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::format::{FormatError, LAYOUT, decode_whole, encode};
 const MAGIC: &[u8; 7] = b"asoflog";
 const DOMAIN: &str = "asof record 0";
 const WHAT: &str = "record";
+const FORGED: &str = "its signature is not by its writer";
 
 /// No record is larger. Bytes.
 pub const RECORD_BYTES_MAX: u64 = 128 << 20;
@@ -220,7 +221,7 @@ impl Record {
             body: wire.body.into(),
         };
         sign::verify(record.header.writer, DOMAIN, &record.signed(), &wire.signature)
-            .map_err(|_| wrong("its signature is not by its writer"))?;
+            .map_err(|_| FormatError::Forged { what: WHAT, why: FORGED })?;
         if record.header.repository != repository {
             return Err(wrong("it belongs to another repository"));
         }

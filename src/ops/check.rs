@@ -28,7 +28,6 @@ mod links;
 mod log;
 mod nodes;
 mod packs;
-mod sweep;
 mod trees;
 
 use std::collections::BTreeMap;

@@ -47,6 +47,16 @@ pub enum Error {
         /// How it ended.
         why: String,
     },
+    /// The file that remembers what the log had cannot be used.
+    #[error(
+        "{path} holds what the log had when it was last verified, and cannot be used: {why}; what was cut from the log since then does not show without it"
+    )]
+    Heads {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A file of this machine cannot be read or written.
     #[error("cannot use {path}")]
     File {
@@ -69,7 +79,8 @@ impl Error {
             Error::Invalid { .. } => Kind::Invalid,
             Error::NotFound { .. } => Kind::NotFound,
             Error::Damaged { .. } => Kind::Damaged,
-            Error::Command { .. } => Kind::Io,
+            // Of this machine: it says nothing about the log.
+            Error::Command { .. } | Error::Heads { .. } => Kind::Io,
             Error::File { source, .. } => Kind::of_io(source),
         }
     }

@@ -46,7 +46,10 @@ pub fn chain_gaps(repo: &Repository) -> Result<Vec<(ChainId, ChainGap)>> {
     Ok(gaps(&repo.index().chain_links()?))
 }
 
-fn gaps(links: &[ChainLink]) -> Vec<(ChainId, ChainGap)> {
+/// Everything that is wrong with these chains, in their order: links by writer, chain,
+/// number and record.
+#[must_use]
+pub fn gaps(links: &[ChainLink]) -> Vec<(ChainId, ChainGap)> {
     let mut found = Vec::new();
     for chain in links.chunk_by(|a, b| (a.writer, a.chain) == (b.writer, b.chain)) {
         let mut before: &[ChainLink] = &[];

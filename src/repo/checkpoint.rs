@@ -12,6 +12,7 @@
 //! A checkpoint is folded as the records would be (`fold::merge`): a machine that read them
 //! and one that did not know the same, apart from what nobody needs any more.
 
+mod carried;
 mod carry;
 mod compact;
 mod drop;
@@ -19,6 +20,7 @@ mod fold;
 mod nodes;
 mod search;
 
+pub use carried::each_carried;
 pub use compact::{CompactOptions, Compacted, compact};
 pub use drop::{Droppable, Dropped, Verified, drop_covered, droppable, verify};
 pub use search::{Search, find_chunk};

@@ -34,8 +34,8 @@ use crate::index::FoldedRecord;
 pub use crate::repo::chains::{ChainGap, chain_gaps};
 use crate::repo::{Error, Repository, Result, checkpoint};
 use crate::store::Listed;
-pub use record::read_facts;
-pub(in crate::repo) use record::{Folding, fold_facts, is_late, read, signer_of};
+pub(in crate::repo) use record::{Folding, fold_facts, read};
+pub use record::{Opener, is_late, read_facts, signer_of};
 use record::{Turn, fold, info, may_be_meant, open};
 
 /// A fact that is ready to be published.

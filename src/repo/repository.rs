@@ -204,6 +204,12 @@ impl Repository {
         &self.index
     }
 
+    /// Where this machine keeps what it knows of the repository, beside its index.
+    #[must_use]
+    pub(crate) fn local_dir(&self) -> &Path {
+        &self.cache_dir
+    }
+
     /// The clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {

@@ -17,4 +17,5 @@ mod refusals;
 mod time;
 mod times;
 mod upgrade;
+mod verify_log;
 mod walkthrough;

@@ -22,6 +22,7 @@ use asof::format::writerfile::WriterFile;
 use asof::ops::check::{CheckOptions, check};
 use asof::ops::gc::GcOptions;
 use asof::ops::upgrade::{find, upgrade};
+use asof::ops::verify_log::{VerifyOptions, verify_log};
 use asof::repo::Repository;
 use asof::repo::keys::Credential;
 use asof::repo::log::read_facts;
@@ -269,6 +270,19 @@ fn the_keys_that_only_read_still_do() {
         open.sync(true).unwrap();
         assert_eq!(open.snapshots().unwrap().len(), 5, "{name}");
         assert!(open.keys().owner().is_err(), "{name}");
+    }
+}
+
+/// The log of every version verifies, if its receipts are those that it had.
+#[test]
+fn the_log_of_every_version_verifies() {
+    for name in names_of("v") {
+        let copy = Copy::new(&name, Receipts::Kept);
+        let (_machine, open) = copy.open();
+        let options = VerifyOptions::default();
+        let report = verify_log(&open, options, &Progress::silent(), &Stop::new()).unwrap();
+        assert_eq!(report.problems, 0, "{name}: {:#?}", report.findings);
+        assert!(report.records > 0);
     }
 }
 

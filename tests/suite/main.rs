@@ -28,4 +28,5 @@ mod store_faults;
 mod store_local;
 mod store_s3;
 mod upgrade;
+mod verify_log;
 mod world;

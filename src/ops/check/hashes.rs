@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::sweep::{Job, Verdict, compare, each_page};
 use crate::base::progress::Problem;
 use crate::base::{Kind, Progress, Stop, error_chain};
 use crate::format::keyfile::KEY_BYTES_MAX;
@@ -17,6 +16,7 @@ use crate::format::names;
 use crate::format::pack::PACK_BYTES_MAX;
 use crate::format::record::RECORD_BYTES_MAX;
 use crate::ops::Result;
+use crate::ops::sweep::{Job, Verdict, compare, each_page};
 use crate::repo::repository;
 use crate::store::Store;
 

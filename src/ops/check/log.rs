@@ -1,13 +1,13 @@
 //! The first step: what says who may read, and what there is.
 
 use super::Check;
-use super::sweep::{Job, Verdict, compare, each_page};
 use crate::base::{Kind, RecordId, UnixTime, error_chain};
 use crate::format::config::Config;
 use crate::format::fact::Fact;
 use crate::format::names::{self, Hour};
 use crate::format::record::RECORD_BYTES_MAX;
 use crate::ops::Result;
+use crate::ops::sweep::{Job, Verdict, compare, each_page};
 use crate::repo::log::{ChainGap, chain_gaps};
 use crate::repo::{Error, keyring, repository};
 

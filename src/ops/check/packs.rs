@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::sweep::{BATCH, Job, each_page, sweep};
 use super::{Check, Part};
 use crate::base::{Kind, PackId, Progress, error_chain};
 use crate::codec::hash::sha256;
@@ -12,6 +11,7 @@ use crate::format::names;
 use crate::format::pack::PACK_BYTES_MAX;
 use crate::index::{ClaimedPack, Spoiled};
 use crate::ops::Result;
+use crate::ops::sweep::{BATCH, Job, each_page, sweep};
 use crate::repo::packer::{open_pack, verify_chunks};
 use crate::repo::{Error, Repository};
 use crate::store;

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::carried::parts;
 use super::nodes::Nodes;
 use crate::base::{Kind, RecordId, error_chain};
 use crate::format::checkpoint::Merged;
-use crate::format::fact::{Fact, Signer};
+use crate::format::fact::Signer;
 use crate::format::node::Node;
 use crate::format::record::Body;
 use crate::index::FoldedRecord;
@@ -36,15 +37,7 @@ pub(in crate::repo) fn merge(
     if !unread && !folding.record.covers.is_empty() && !repo.index().has_problem(&id)? {
         return Ok(());
     }
-    let mut packs = Vec::new();
-    let mut wanted = Vec::new();
-    for bytes in &body.facts {
-        match Fact::decode(bytes) {
-            Ok((_, Fact::Pack(pack))) => packs.push(*pack),
-            Ok((refs, Fact::Checkpoint(one))) => wanted.extend(one.merged(&refs).copied()),
-            _ => {}
-        }
-    }
+    let (packs, wanted) = parts(body);
     let nodes = Nodes::new(repo, packs);
     let mut whole = Whole::default();
     let mut problem = None;

@@ -58,6 +58,33 @@ impl<'a> Turn<'a> {
     }
 }
 
+/// Verifies and opens records that somebody else fetched. Threads may share one: of the
+/// bodies that are large it unpacks one at a time.
+pub struct Opener<'a> {
+    repo: &'a Repository,
+    large: Mutex<()>,
+}
+
+impl<'a> Opener<'a> {
+    /// For the records of a repository.
+    #[must_use]
+    pub fn new(repo: &'a Repository) -> Opener<'a> {
+        Opener { repo, large: Mutex::new(()) }
+    }
+
+    /// What the record of that id and name says and who signs it: name, signature,
+    /// certificate and seal hold. Whether that is so at its receipt, and what of it its
+    /// signer may say, is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Object`] or [`Error::Sealed`] if one of them does not hold;
+    /// [`Error::NotAllowed`] if the keys at hand do not read.
+    pub fn open(&self, id: RecordId, name: &str, bytes: &[u8]) -> Result<(Header, Body, Signer)> {
+        open(self.repo, id, name, bytes, &mut Turn::new(&self.large))
+    }
+}
+
 /// The facts of one record as they were published, for whoever looks at the log
 /// itself. Costs a GET.
 ///
@@ -132,7 +159,11 @@ pub(in crate::repo) fn open(
 }
 
 /// Who a writer is, by its certificate.
-pub(in crate::repo) fn signer_of(
+///
+/// # Errors
+///
+/// [`FormatError`] if it is not the owner and the owner did not sign that for it.
+pub fn signer_of(
     repo: &Repository,
     writer: WriterId,
     certificate: Option<&Vec<u8>>,
@@ -142,7 +173,7 @@ pub(in crate::repo) fn signer_of(
         return Ok(Signer::Owner);
     }
     let bytes = certificate
-        .ok_or_else(|| FormatError::malformed("record", "its writer shows no certificate"))?;
+        .ok_or(FormatError::Uncertified { why: "the record's writer shows no certificate" })?;
     let certificate = Certificate::verify(bytes, config.owner, config.repository, writer)?;
     Ok(Signer::Writer(certificate))
 }
@@ -193,8 +224,10 @@ pub(in crate::repo) fn fold_facts<'a>(
     folding
 }
 
-/// Receipts are whole seconds, so a deadline is one too.
-pub(in crate::repo) fn is_late(receipt: UnixTime, deadline: Option<UnixTime>) -> bool {
+/// Whether a record with that deadline came too late to be evidence. Receipts are whole
+/// seconds, so a deadline is one too.
+#[must_use]
+pub fn is_late(receipt: UnixTime, deadline: Option<UnixTime>) -> bool {
     deadline.is_none_or(|deadline| receipt.seconds > deadline.seconds)
 }
 

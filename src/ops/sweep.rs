@@ -16,21 +16,21 @@ const READERS: usize = 4;
 /// An object of more bytes is read while no other such is.
 const LARGE: u64 = 32 << 20;
 /// How many objects are read in one go, between which what was found is noted.
-pub(super) const BATCH: usize = 32;
+pub(in crate::ops) const BATCH: usize = 32;
 
 /// An object to be read.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
-    pub(super) name: String,
+pub(in crate::ops) struct Job {
+    pub(in crate::ops) name: String,
     /// Its size, as it is listed. Bytes.
-    pub(super) size: u64,
+    pub(in crate::ops) size: u64,
     /// The most that an object of its kind may have. Bytes.
-    pub(super) most: u64,
+    pub(in crate::ops) most: u64,
 }
 
 /// Reads objects and hands each to `work`. What is not read any more when the wish to
 /// stop comes is not in the answer.
-pub(super) fn sweep<T: Send>(
+pub(in crate::ops) fn sweep<T: Send>(
     store: &dyn Store,
     jobs: &[Job],
     stop: &Stop,
@@ -61,7 +61,7 @@ pub(super) fn sweep<T: Send>(
 }
 
 /// What an object's bytes are, beside the hash in its name.
-pub(super) enum Verdict {
+pub(in crate::ops) enum Verdict {
     /// What the name says.
     Same,
     /// Something else.
@@ -71,7 +71,7 @@ pub(super) enum Verdict {
 }
 
 /// Reads objects, compares each with the hash that its bytes must have, and tells `each`.
-pub(super) fn compare(
+pub(in crate::ops) fn compare(
     store: &dyn Store,
     objects: &[(Job, [u8; 32])],
     stop: &Stop,
@@ -100,7 +100,7 @@ pub(super) fn compare(
 }
 
 /// Hands every page of a listing to `each`.
-pub(super) fn each_page(
+pub(in crate::ops) fn each_page(
     store: &dyn Store,
     prefix: &str,
     mut each: impl FnMut(Page) -> Result<()>,
