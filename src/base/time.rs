@@ -84,6 +84,16 @@ impl UnixTime {
         Duration::new(seconds, rest)
     }
 
+    /// As seconds since 1970 with all nine digits: `@-1.500000000` is a second and a half
+    /// before it.
+    #[must_use]
+    pub fn to_seconds(self) -> String {
+        let nanos = self.as_nanos();
+        let sign = if nanos < 0 { "-" } else { "" };
+        let nanos = nanos.unsigned_abs();
+        format!("@{sign}{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+    }
+
     /// The calendar's view of it, if the calendar reaches that far (years -9999 to 9999).
     #[must_use]
     pub fn to_timestamp(self) -> Option<jiff::Timestamp> {
@@ -126,12 +136,15 @@ impl From<SystemTime> for UnixTime {
     }
 }
 
-/// RFC 3339 in UTC with as many digits as it needs; outside the calendar, `@seconds`.
+/// The first second of the year 0001, before which RFC 3339 has no way to write a time.
+const YEAR_1: i64 = -62_135_596_800;
+
+/// RFC 3339 in UTC with as many digits as it needs; where that has none, `@seconds`.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_timestamp() {
-            Some(at) => write!(f, "{at}"),
-            None => write!(f, "@{}.{:09}", self.seconds, self.nanos),
+            Some(at) if self.seconds >= YEAR_1 => write!(f, "{at}"),
+            _ => f.write_str(&self.to_seconds()),
         }
     }
 }
@@ -161,6 +174,13 @@ mod tests {
     #[test]
     fn shows_instants_that_no_calendar_has() {
         assert_eq!(UnixTime::new(i64::MAX, 5).to_string(), "@9223372036854775807.000000005");
+        assert_eq!(UnixTime::new(i64::MIN, 0).to_string(), "@-9223372036854775808.000000000");
+        assert_eq!(UnixTime::new(i64::MIN, 1).to_string(), "@-9223372036854775807.999999999");
+        assert_eq!(UnixTime::new(-62_135_596_800, 0).to_string(), "0001-01-01T00:00:00Z");
+        assert_eq!(
+            UnixTime::new(-62_135_596_801, 999_999_999).to_string(),
+            "@-62135596800.000000001"
+        );
         assert_eq!(UnixTime::new(1, 500_000_000).to_string(), "1970-01-01T00:00:01.5Z");
     }
 }

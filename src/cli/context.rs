@@ -65,6 +65,10 @@ impl Context {
         };
         let file = config.profile(named.as_deref(), source)?;
         let profile = typed(&global).over(Profile::from_env(&env)?).over(file);
+        if let Some(zone) = &profile.timezone {
+            // Told before anything is done, and not when its end is to be shown.
+            Zone::parse(zone)?;
+        }
         Ok(Context {
             global,
             argv,
@@ -179,8 +183,18 @@ impl Context {
     pub fn zone(&self) -> Result<Zone, Failure> {
         match &self.profile.timezone {
             Some(text) => Ok(Zone::parse(text)?),
-            None => Ok(Zone::local()),
+            None => Ok(Zone::local()?),
         }
+    }
+
+    /// The zone in which times are shown after something was done: a backup must not fail
+    /// because the machine's zone cannot be known.
+    #[must_use]
+    pub fn zone_to_show(&self) -> Zone {
+        self.zone().unwrap_or_else(|failure| {
+            self.out.warning(&format!("times are shown in UTC: {}", failure.message()));
+            Zone::utc()
+        })
     }
 
     /// The present.

@@ -146,7 +146,7 @@ fn tell(context: &Context, opened: &Opened) -> Result<(), Failure> {
     }
     tell_problems(context, &opened.problems);
     if let Some((error, synced)) = &opened.offline {
-        let zone = context.zone()?;
+        let zone = context.zone_to_show();
         let known = synced.map_or_else(String::new, |at| show::time(&zone, at));
         out.warning(&format!(
             "the store cannot be asked for what is new; this is what was known at {known}: {}",

@@ -54,10 +54,15 @@ impl Done {
     }
 }
 
-/// A time as clocks in a zone show it: `2026-11-20 10:15:03`.
+/// A time as clocks in a zone show it: `2026-11-20 10:15:03`. One that no clock shows, as a
+/// broken one can claim, as seconds since 1970.
 #[must_use]
 pub fn time(zone: &Zone, at: UnixTime) -> String {
-    zone.civil(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    let shown = zone.civil(at);
+    if at.to_timestamp().is_none() || shown.year() < 1 {
+        return at.to_seconds();
+    }
+    shown.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// So many of something: `1 file`, `1,234 files`.
@@ -74,6 +79,9 @@ mod tests {
     fn times_and_counts_for_people() {
         let zone = Zone::parse("+01:00").unwrap();
         assert_eq!(time(&zone, UnixTime::new(0, 5)), "1970-01-01 01:00:00");
+        assert_eq!(time(&zone, UnixTime::new(-62_135_600_400, 0)), "0001-01-01 00:00:00");
+        assert_eq!(time(&zone, UnixTime::new(-62_135_600_401, 0)), "@-62135600401.000000000");
+        assert_eq!(time(&zone, UnixTime::new(i64::MAX, 5)), "@9223372036854775807.000000005");
         assert_eq!(count(1, "file", "files"), "1 file");
         assert_eq!(count(1234, "file", "files"), "1,234 files");
     }

@@ -11,8 +11,10 @@ mod changes;
 mod clients;
 mod history;
 mod life;
+mod model;
 mod passthrough;
 mod push;
+mod times;
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

@@ -16,10 +16,13 @@
 //! (`view << 40 | rank`). View 0 has the fixed directories. Every other directory
 //! that asof makes up is a view of its own, and so is every appearance of a
 //! snapshot: the kernel takes two directories of one number for one that was
-//! moved, so no directory may appear twice. A snapshot in `at/<instant>/<source>`
-//! has its id in the view's name. When a late snapshot changes what that name
-//! shows, the name gets another number, and no cached byte of the old one is seen
-//! under the new.
+//! moved, so no directory may appear twice.
+//!
+//! **A view once entered does not change.** What an instant shows is part of what its
+//! view is known by. When a late snapshot (taken before, published after) changes what
+//! an instant shows, the instant's name gets another view, with other numbers for
+//! everything in it. Who is in the old one reads there to the end, and no cached byte
+//! of the old one is seen under the new.
 //!
 //! **Names.** A real directory under `at/` is named by an exact instant, to as many
 //! digits as that takes: a shorter name would mean the end of its second, and what
@@ -41,7 +44,6 @@ mod views;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::base::Clock;
-use crate::format::fact::is_source_name;
 use crate::repo::Library;
 use crate::view::as_of::Head;
 use crate::view::error::{Error, Reach, Result};
@@ -139,6 +141,8 @@ impl Namespace {
         let Some(fresh) = fresh?.map(Arc::new) else { return Ok(None) };
         let before = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            // Before anybody can see the new state; see `Viewed::heads`.
+            state.keep(&fresh, &self.with_views(|views| views.all()));
             std::mem::replace(&mut *state, Arc::clone(&fresh))
         };
         let seen = self.with_views(|views| views.all());
@@ -166,15 +170,7 @@ impl Namespace {
                 }
                 Ok(Looked::at(entry(&view, tree, found, reach)?, Life::Forever))
             }
-            View::Instant(at) if rank == 0 => {
-                let state = self.state();
-                let life = self.life(&state, *at);
-                let name = text(name).filter(|name| is_source_name(name));
-                match name.and_then(|name| state.timelines.newest(name, *at)) {
-                    Some(head) => Ok(Looked::at(self.root_of(&state, head, &view, reach)?, life)),
-                    None => Ok(Looked::absent(Life::Brief)),
-                }
-            }
+            View::Instant(_) if rank == 0 => self.lookup_source(&view, name, reach),
             View::Source(source) if rank == 0 => self.lookup_snapshot(source, name, &view, reach),
             View::Changes(source) if rank == 0 => self.lookup_pair(source, name, &view, reach),
             View::Pair { .. } if rank == 0 => self.lookup_side(&view, name, reach),

@@ -5,6 +5,8 @@
 //! deep tree. The library is stricter than the real one: what was not fetched is
 //! not in memory, so an event loop that would wait is seen.
 
+pub(crate) mod model;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -139,6 +141,8 @@ pub(crate) struct TestLibrary {
     pub(crate) node_loads: AtomicU64,
     published: AtomicU64,
     pub(crate) prefetched: Mutex<Vec<u64>>,
+    /// What happens when a view is about to get its number, once.
+    pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl TestLibrary {
@@ -214,6 +218,17 @@ impl TestLibrary {
         root: &Sample,
         cut: Cut,
     ) -> Arc<SnapshotInfo> {
+        self.publish_received(source, (taken, taken), root, cut)
+    }
+
+    /// Publishes a snapshot that the store says it received at another time than it claims.
+    pub(crate) fn publish_received(
+        &self,
+        source: &str,
+        (taken, receipt): (UnixTime, UnixTime),
+        root: &Sample,
+        cut: Cut,
+    ) -> Arc<SnapshotInfo> {
         let mut builder = Builder { library: self, cut, groups: BTreeMap::new() };
         let mut ranks = 0;
         let (mut refs, mut owners) = (Vec::new(), Vec::new());
@@ -239,7 +254,7 @@ impl TestLibrary {
                 ..Snapshot::new(SnapshotId(id), source, entry, Owner::default(), taken)
             },
             refs,
-            receipt: taken,
+            receipt,
             late: false,
             writer: WriterId([7; 32]),
         });
@@ -521,6 +536,10 @@ impl Library for TestLibrary {
     fn prefetch_behind(&self, _: &FileContent) {}
 
     fn view_number(&self, name: &str, least: u64) -> Result<u64> {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         let mut numbers = self.numbers.lock().unwrap();
         let next = numbers.values().max().map_or(1, |n| n + 1).max(least);
         Ok(*numbers.entry(name.to_owned()).or_insert(next))

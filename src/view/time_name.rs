@@ -22,8 +22,8 @@ const UNITS: [(usize, u32); 4] = [(0, 1_000_000_000), (3, 1_000_000), (6, 1_000)
 
 /// The name that reads back as exactly this instant, in as few digits as that allows.
 ///
-/// Digits come in threes. An instant outside the years 0001 to 9999 has no date;
-/// it is shown as `@seconds.nanoseconds` and does not read back.
+/// Digits come in threes. An instant outside the years 0001 to 9999 has no date, and
+/// is written as seconds since 1970 with all their digits.
 #[must_use]
 pub fn instant_name(at: UnixTime) -> String {
     let (digits, _) =
@@ -62,7 +62,7 @@ pub fn name_among(at: UnixTime, sorted: &[UnixTime]) -> String {
 /// Writes an instant with so many digits of its second, cutting off the rest.
 fn name_with(at: UnixTime, digits: usize) -> String {
     let Some(day) = day_of(at) else {
-        return format!("@{}.{:09}", at.seconds, at.nanos);
+        return at.to_seconds();
     };
     let second = at.seconds.rem_euclid(86_400);
     let mut fraction = String::new();
@@ -110,10 +110,11 @@ mod tests {
             (0, 123_456_789, "1970-01-01T00-00-00.123456789Z"),
             (-1, 999_999_999, "1969-12-31T23-59-59Z"),
             (-62_135_596_800, 0, "0001-01-01T00-00-00.000000000Z"),
-            (-62_135_596_801, 999_999_999, "@-62135596801.999999999"),
+            (-62_135_596_801, 999_999_999, "@-62135596800.000000001"),
             (253_402_300_799, 999_999_999, "9999-12-31T23-59-59Z"),
             (253_402_300_800, 0, "@253402300800.000000000"),
             (i64::MIN, 0, "@-9223372036854775808.000000000"),
+            (i64::MAX, 999_999_999, "@9223372036854775807.999999999"),
         ] {
             assert_eq!(instant_name(UnixTime::new(seconds, nanos)), name);
         }

@@ -8,6 +8,7 @@
 //! 2026-11-20T10  2026-11-20 10:15  …T10:15:03.12   an hour, a minute, a second, a part of one
 //! 2026-11-20T10-15-03.123Z                         without colons, as the mount writes it
 //! …Z  …+01:00  …+01-00  …[Europe/Berlin]           in that zone; else in the zone handed in
+//! …[Europe.Berlin]                                 the same where no slash can be, as in a name
 //! now  today  yesterday  90m-ago  3d-ago  2mo-ago  counted from now
 //! @1763633703  @1763633703.5                       seconds since 1970
 //! ```
@@ -28,11 +29,16 @@
 //! counts leap seconds.
 //!
 //! **Ago.** Hours, minutes and seconds are exact spans. Days, weeks, months and years
-//! go back in the calendar of the zone to the same time of day, or to the nearest one
-//! that exists. `now` and `…-ago` are exact instants and not units.
+//! go back in the calendar of the zone to the same time of day. If clocks showed that
+//! twice, the first is meant; if they skipped it, what they would have shown as that had
+//! they not been put forward yet. A month that has no such day is counted from its last.
+//! `now` and `…-ago` are exact instants and not units.
 //!
-//! Years are 0001 to 9999. Splitting text into fields is in `fields.rs`; what the
-//! calendar makes of them is here, by way of jiff.
+//! **Ends.** Years are 0001 to 9999, in whatever zone. Seconds since 1970 are any that
+//! 64 bits can hold, since a snapshot may claim any, and must have a name.
+//!
+//! Splitting text into fields is in `fields.rs`; what the calendar makes of them is here,
+//! by way of jiff.
 
 mod fields;
 
@@ -107,8 +113,8 @@ pub enum TimeError {
         /// A time that works: the second of the two.
         later: String,
     },
-    /// Before the year 0001 or after the year 9999.
-    #[error("`{text}` is out of range; years are 0001 to 9999, in UTC")]
+    /// Before the year 0001 or after the year 9999, or more seconds than there can be.
+    #[error("`{text}` is out of range; years are 0001 to 9999, and seconds have 64 bits")]
     OutOfRange {
         /// What was written.
         text: String,
@@ -131,6 +137,15 @@ pub enum TimeError {
     UnknownZone {
         /// What was written.
         name: String,
+    },
+    /// The machine's own zone is said to be one that there is not.
+    #[error(
+        "the environment variable TZ is `{tz}`, which is no time zone that this machine knows; \
+         unset it, or say which zone dates are of with --timezone"
+    )]
+    UnknownLocal {
+        /// What it is.
+        tz: String,
     },
 }
 
@@ -197,12 +212,12 @@ impl TimeSpec {
     ///
     /// [`TimeError`] for a time that does not exist, is ambiguous, or is out of range.
     pub fn resolve(&self, zone: &Zone, now: UnixTime) -> Result<Resolved, TimeError> {
-        let (instant, moves) = match &self.form {
-            Form::Now => (now, true),
+        Ok(match &self.form {
+            Form::Now => Resolved { instant: now, moves: true },
             Form::Day(back) => {
                 let day = zone.civil(now).date().checked_sub(back.days());
                 let day = day.map_err(|_| out_of_range(&self.text))?;
-                (self.end_of_days(day, day, zone)?, true)
+                self.counted(self.end_of_days(day, day, zone)?)?
             }
             Form::Ago(span) => {
                 let from = now
@@ -211,13 +226,17 @@ impl TimeSpec {
                     .to_zoned(zone.tz().clone());
                 let then: Result<Zoned, _> = from.checked_sub(*span);
                 let then = then.map_err(|_| out_of_range(&self.text))?;
-                (UnixTime::from(then.timestamp()), true)
+                self.counted(UnixTime::from(then.timestamp()))?
             }
-            Form::Unix(at) => (*at, false),
-            Form::Fields(fields) => (self.place(fields, zone)?, false),
-        };
+            Form::Unix(at) => Resolved { instant: *at, moves: false },
+            Form::Fields(fields) => Resolved { instant: self.place(fields, zone)?, moves: false },
+        })
+    }
+
+    /// What was counted from now, if the calendar of people reaches that far.
+    fn counted(&self, instant: UnixTime) -> Result<Resolved, TimeError> {
         if has_date(instant) {
-            Ok(Resolved { instant, moves })
+            Ok(Resolved { instant, moves: true })
         } else {
             Err(out_of_range(&self.text))
         }

@@ -151,6 +151,12 @@ impl Tree {
         &self.info
     }
 
+    /// Where its nodes are.
+    #[must_use]
+    pub fn library(&self) -> &dyn Library {
+        self.library.as_ref()
+    }
+
     /// The root directory.
     #[must_use]
     pub fn root(&self) -> Found {

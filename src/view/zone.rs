@@ -26,21 +26,37 @@ impl Zone {
 
     /// The machine's zone, from `TZ` or `/etc/localtime`; UTC if neither says.
     ///
-    /// Only the command line calls this.
-    #[must_use]
-    pub fn local() -> Zone {
-        TimeZone::try_system().map_or_else(|_| Zone::utc(), Zone::from)
+    /// `TZ` may be a name or a file, with a colon before it or not, or a rule as
+    /// `CET-1CEST,M3.5.0,M10.5.0/3`; if it is empty it means UTC, as it does to the C library.
+    ///
+    /// # Errors
+    ///
+    /// [`TimeError::UnknownLocal`] if `TZ` is none of these. The C library would take UTC;
+    /// here that could be the wrong day.
+    pub fn local() -> Result<Zone, TimeError> {
+        match (TimeZone::try_system(), std::env::var_os("TZ")) {
+            (Ok(tz), _) => Ok(Zone::from(tz)),
+            (Err(_), None) => Ok(Zone::utc()),
+            (Err(_), Some(tz)) => {
+                let tz = super::time_spec::shown(&tz.to_string_lossy());
+                Err(TimeError::UnknownLocal { tz })
+            }
+        }
     }
 
     /// Reads a zone: `local`, `UTC`, an offset as `+01:00`, or a name as `Europe/Berlin`.
     ///
+    /// The name may be written `Europe.Berlin`: a file's name, which a time can be, holds
+    /// no slash, and no zone's name holds a dot.
+    ///
     /// # Errors
     ///
     /// [`TimeError::UnknownZone`] if no zone has that name. Names come from the
-    /// machine's zone database (`tzdata`); the others work without one.
+    /// machine's zone database (`tzdata`); the others work without one. For `local`,
+    /// [`TimeError::UnknownLocal`].
     pub fn parse(text: &str) -> Result<Zone, TimeError> {
         if text == "local" {
-            return Ok(Zone::local());
+            return Zone::local();
         }
         if matches!(text, "Z" | "z" | "UTC" | "utc") {
             return Ok(Zone::utc());
@@ -48,7 +64,7 @@ impl Zone {
         if let Some(seconds) = super::time_spec::read_offset(text) {
             return Ok(Zone::fixed(seconds));
         }
-        match TimeZone::get(text) {
+        match TimeZone::get(&text.replace('.', "/")) {
             Ok(tz) if !text.is_empty() => Ok(Zone::from(tz)),
             _ => Err(TimeError::UnknownZone { name: super::time_spec::shown(text) }),
         }

@@ -15,6 +15,7 @@ mod look;
 mod mount;
 mod refusals;
 mod time;
+mod times;
 mod upgrade;
 mod verify_log;
 mod walkthrough;

@@ -197,7 +197,7 @@ fn finish(
     report: &BackupReport,
     started: Instant,
 ) -> Result<Done, Failure> {
-    let zone = context.zone()?;
+    let zone = context.zone_to_show();
     let seconds = started.elapsed();
     let (counts, written) = (report.counts, report.written);
     let source = &report.source;

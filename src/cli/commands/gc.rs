@@ -93,7 +93,7 @@ fn lines(context: &Context, report: &GcReport) -> Result<Vec<String>, Failure> {
         lines.push(format!("{dropped} deleted that a checkpoint replaced"));
     }
     if let Some(next) = report.next {
-        let zone = context.zone()?;
+        let zone = context.zone_to_show();
         lines
             .push(format!("space comes back from {} on, by running this again", time(&zone, next)));
     }

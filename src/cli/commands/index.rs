@@ -31,7 +31,7 @@ fn show(
     command: &IndexCommand,
     new: Option<u64>,
 ) -> Result<Done, Failure> {
-    let zone = context.zone()?;
+    let zone = context.zone_to_show();
     let report = ops::index::status(&opened.repo)?;
     let message = match (command, new) {
         (IndexCommand::Rebuild, Some(n)) => {

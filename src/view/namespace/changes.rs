@@ -12,9 +12,11 @@
 
 use std::sync::Arc;
 
+use crate::base::ChunkId;
+use crate::repo::{self, Library};
 use crate::view::as_of::Head;
-use crate::view::compare::{Aspects, numbers};
-use crate::view::error::{Reach, Result};
+use crate::view::compare::{Aspects, Go, compare, numbers};
+use crate::view::error::{Error, Reach, Result};
 use crate::view::tree::{Found, Tree};
 
 use super::list::by_time;
@@ -108,7 +110,7 @@ impl Namespace {
 
     fn side(&self, pair: &Viewed, side: usize, reach: Reach) -> Result<Item> {
         let View::Pair { before, after, .. } = &pair.view else {
-            return Err(crate::view::error::Error::NotADirectory);
+            return Err(Error::NotADirectory);
         };
         let (tree, other) = if side == 0 { (before, after) } else { (after, before) };
         let key = format!("{}/{}", pair.key, SIDES[side]);
@@ -130,13 +132,15 @@ impl Namespace {
         within: &Viewed,
         reach: Reach,
     ) -> Result<Option<Arc<Viewed>>> {
-        let key = format!("{}/{}{BETWEEN}{}", within.key, before.id, after.id);
+        // What it is called is part of its key: a late snapshot can take its name, and a link of
+        // one number may never lead elsewhere.
+        let Some(name) = pair_name(state, before, after) else { return Ok(None) };
+        let key = format!("{}/{name}#{}{BETWEEN}{}", within.key, before.id, after.id);
         if let Some(known) = self.with_views(|views| views.of(&key)) {
             return Ok(Some(known));
         }
         let tree = |head| self.tree_of(head, reach);
         let (Some(old), Some(new)) = (tree(before)?, tree(after)?) else { return Ok(None) };
-        let Some(name) = pair_name(state, before, after) else { return Ok(None) };
         let path = format!("{}/{name}", within.path);
         let view = || View::Pair { before: old, after: new, within: within.number };
         Ok(Some(self.enter(key, path, reach, view)?))
@@ -159,8 +163,8 @@ pub(super) fn counterpart(
     Ok(there.filter(Found::is_dir).map(|found| found.rank))
 }
 
-/// Whether an entry is not the same in a directory of the other tree, given as
-/// [`counterpart`] returns it.
+/// Whether an entry, or anything below it, is not the same in a directory of the other
+/// tree, given as [`counterpart`] returns it.
 pub(super) fn differs(
     found: &Found,
     other: &Tree,
@@ -171,5 +175,41 @@ pub(super) fn differs(
     let Some(there) = other.lookup(dir, &found.entry().name, reach)? else { return Ok(true) };
     let owner = |found: &Found| found.owner().map(numbers).unwrap_or_default();
     let aspects = Aspects::of((found.entry(), owner(found)), (there.entry(), owner(&there)));
-    Ok(!aspects.is_empty() || Tree::first_node(found) != Tree::first_node(&there))
+    let (own, others) = (Tree::first_node(found), Tree::first_node(&there));
+    if !aspects.is_empty() || own == others {
+        return Ok(!aspects.is_empty());
+    }
+    match reach {
+        Reach::Memory => Err(Error::WouldBlock),
+        Reach::Store => differs_below(other.library(), own, others),
+    }
+}
+
+/// Whether anything is not the same below two directories whose nodes are not. That may be
+/// nothing: the time of a directory is in the node above it, and does not count.
+///
+/// Costs what differs up to the first that counts.
+fn differs_below(
+    library: &dyn Library,
+    own: Option<ChunkId>,
+    others: Option<ChunkId>,
+) -> Result<bool> {
+    /// Why the comparison ended before the end.
+    enum End {
+        Differs,
+        Failed(repo::Error),
+    }
+    impl From<repo::Error> for End {
+        fn from(error: repo::Error) -> End {
+            End::Failed(error)
+        }
+    }
+    let ended = compare(library, own, others, |difference| {
+        if difference.is_other() { Err(End::Differs) } else { Ok(Go::Into) }
+    });
+    match ended {
+        Ok(()) => Ok(false),
+        Err(End::Differs) => Ok(true),
+        Err(End::Failed(error)) => Err(error.into()),
+    }
 }

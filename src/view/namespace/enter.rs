@@ -10,7 +10,7 @@ use crate::view::tree::Tree;
 
 use super::state::State;
 use super::views::{View, Viewed, Views};
-use super::{CHANGES, HISTORY, Item, Life, Namespace, RANK_BITS, entry, number};
+use super::{CHANGES, HISTORY, Item, Life, Looked, Namespace, RANK_BITS, entry, number, text};
 
 impl Namespace {
     /// How long what is shown at an instant stays so.
@@ -18,9 +18,21 @@ impl Namespace {
         state.life(at, self.clock.now())
     }
 
+    /// The view of an instant as things are known now.
+    ///
+    /// What it shows is part of its key. So when a late snapshot changes what an instant
+    /// shows, its name gets another view, and whoever is in the old one stays there.
     pub(super) fn instant(&self, at: UnixTime, reach: Reach) -> Result<Arc<Viewed>> {
-        let key = format!("at/{}", instant_name(at));
-        self.enter(key.clone(), key, reach, || View::Instant(at))
+        let state = self.state();
+        let path = format!("at/{}", instant_name(at));
+        let key = format!("{path}#{}", hex::encode(state.fingerprint(at)));
+        let view = self.enter(key, path, reach, || View::Instant(at))?;
+        // Views that were there when another state came have kept what they showed. This one
+        // may have been entered just after. Nobody knows its number yet.
+        if !Arc::ptr_eq(&state, &self.state()) {
+            view.keep(&state);
+        }
+        Ok(view)
     }
 
     pub(super) fn source(&self, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
@@ -42,10 +54,10 @@ impl Namespace {
                 let name = state.name_of(head).ok_or_else(gone)?;
                 (format!("{}/{}", within.key, head.id), format!("{}/{name}", within.path))
             }
-            _ => {
-                let path = format!("{}/{}", within.path, head.source);
-                (format!("{path}/{}", head.id), path)
-            }
+            _ => (
+                format!("{}/{}/{}", within.key, head.source, head.id),
+                format!("{}/{}", within.path, head.source),
+            ),
         };
         if let Some(known) = self.with_views(|views| views.of(&key)) {
             return Ok(known);
@@ -81,6 +93,42 @@ impl Namespace {
     pub(super) fn changes(&self, source: &str, reach: Reach) -> Result<Arc<Viewed>> {
         let key = format!("changes/{source}");
         self.enter(key.clone(), key, reach, || View::Changes(source.to_owned()))
+    }
+
+    /// The snapshots that the view of an instant shows, each with its own view. One that was
+    /// forgotten before anybody looked at it here is left out.
+    pub(super) fn shown<'s>(
+        &self,
+        state: &'s State,
+        within: &'s Viewed,
+        reach: Reach,
+    ) -> Result<Vec<(&'s Head, Arc<Viewed>)>> {
+        let mut all = Vec::new();
+        for head in within.heads(state) {
+            match self.snapshot(state, head, within, reach) {
+                Ok(view) => all.push((head, view)),
+                Err(Error::NoSuchNumber { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// A source's directory in the view of an instant.
+    pub(super) fn lookup_source(
+        &self,
+        within: &Viewed,
+        name: &[u8],
+        reach: Reach,
+    ) -> Result<Looked> {
+        let state = self.state();
+        let head = text(name).and_then(|name| within.head(&state, name));
+        match head.map(|head| self.root_of(&state, head, within, reach)) {
+            Some(Ok(root)) => Ok(Looked::at(root, Life::Forever)),
+            // Forgotten before anybody looked at it here.
+            None | Some(Err(Error::NoSuchNumber { .. })) => Ok(Looked::absent(Life::Forever)),
+            Some(Err(error)) => Err(error),
+        }
     }
 
     pub(super) fn root_of(

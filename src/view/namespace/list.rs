@@ -183,10 +183,7 @@ impl Namespace {
     ) -> Result<()> {
         let state = self.state();
         let life = self.life(&state, at);
-        let mut views = Vec::new();
-        for head in state.timelines.view(at) {
-            views.push((head, self.snapshot(&state, head, within, reach)?));
-        }
+        let views = self.shown(&state, within, reach)?;
         for (head, view) in by_number(views, after) {
             let item = self.root_of(&state, head, within, reach)?;
             let position = view.number + FIRST_POSITION;

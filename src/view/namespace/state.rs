@@ -4,10 +4,11 @@
 //! state of affairs.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Clock, UnixTime};
+use crate::codec::hash::sha256;
 use crate::repo::{Library, SnapshotInfo};
 use crate::view::as_of::{Head, Timelines};
 use crate::view::error::Result;
@@ -15,6 +16,7 @@ use crate::view::time_name::instant_name;
 use crate::view::time_spec::TimeSpec;
 use crate::view::zone::Zone;
 
+use super::changes::pair_name;
 use super::history::Pasts;
 use super::views::{View, Viewed};
 use super::{AT, CHANGES, HISTORY, Life, ROOT, SNAPSHOTS, number};
@@ -29,38 +31,75 @@ pub(super) struct State {
     /// The bytes of all packs, and the entries of the newest snapshot of each source, once
     /// somebody has asked.
     pub(super) totals: OnceLock<(u64, u64)>,
+    /// What was asked of [`State::fingerprint`].
+    fingerprints: Mutex<HashMap<UnixTime, Fingerprint>>,
     /// The snapshots of the sources whose past was asked for, in order.
     pub(super) lines: Mutex<HashMap<String, Arc<[Arc<SnapshotInfo>]>>>,
     /// What was at paths that were asked for.
     pub(super) pasts: Pasts,
-    /// Instants that no calendar has, by name.
-    odd: Vec<(String, UnixTime)>,
 }
+
+/// What an instant shows, in a few bytes.
+type Fingerprint = [u8; 16];
 
 impl State {
     pub(super) fn load(library: &dyn Library) -> Result<State> {
         let timelines = Timelines::new(library.moments()?.into_iter().map(Head::from));
-        // They are at the ends, since a calendar has one beginning and one end.
-        let odd = |at: &&UnixTime| instant_name(**at).starts_with('@');
-        let instants = timelines.instants();
-        let (early, late) =
-            (instants.iter().take_while(odd), instants.iter().rev().take_while(odd));
-        let odd = early.chain(late).map(|at| (instant_name(*at), *at)).collect();
         Ok(State {
             timelines,
             totals: OnceLock::new(),
+            fingerprints: Mutex::default(),
             lines: Mutex::default(),
             pasts: Pasts::default(),
-            odd,
         })
     }
 
     /// The instant that a text means.
     pub(super) fn instant(&self, text: &str, zone: &Zone, now: UnixTime) -> Option<UnixTime> {
-        if let Some((_, at)) = self.odd.iter().find(|(name, _)| name == text) {
-            return Some(*at);
-        }
         Some(TimeSpec::parse(text, zone, now).ok()?.instant)
+    }
+
+    /// What tells whether an instant shows the same snapshots as at another time of asking.
+    /// Costs a search in each timeline, once.
+    pub(super) fn fingerprint(&self, at: UnixTime) -> Fingerprint {
+        let known = |all: &HashMap<_, _>| all.get(&at).copied();
+        if let Some(known) = known(&self.lock_fingerprints()) {
+            return known;
+        }
+        let ids: Vec<u8> = self.timelines.view(at).flat_map(|head| head.id.0).collect();
+        let mut short = Fingerprint::default();
+        let length = short.len();
+        short.copy_from_slice(&sha256(&ids)[..length]);
+        self.lock_fingerprints().insert(at, short);
+        short
+    }
+
+    fn lock_fingerprints(&self) -> std::sync::MutexGuard<'_, HashMap<UnixTime, Fingerprint>> {
+        self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sources of which the two states do not know the same.
+    fn others<'s>(&'s self, after: &'s State) -> BTreeSet<&'s str> {
+        let all = self.timelines.sources().chain(after.timelines.sources());
+        all.filter(|source| self.timelines.of(source) != after.timelines.of(source)).collect()
+    }
+
+    /// Whether an instant shows something else after than before, given [`State::others`].
+    fn shows_other(&self, after: &State, others: &BTreeSet<&str>, at: UnixTime) -> bool {
+        let id = |state: &State, source| state.timelines.newest(source, at).map(|head| head.id);
+        others.iter().any(|source| id(self, source) != id(after, source))
+    }
+
+    /// Has the views of instants that show something else after keep what they showed before.
+    pub(super) fn keep(&self, after: &State, seen: &[Arc<Viewed>]) {
+        let others = self.others(after);
+        for view in seen {
+            if let View::Instant(at) = view.view
+                && self.shows_other(after, &others, at)
+            {
+                view.keep(self);
+            }
+        }
     }
 
     /// How long what is shown at an instant stays so.
@@ -133,10 +172,7 @@ impl Changes {
         let mut changes =
             Changes { inodes: vec![AT, SNAPSHOTS, CHANGES, HISTORY, ROOT], entries: Vec::new() };
         changes.entries.push((ROOT, "latest".to_owned()));
-        let all: BTreeSet<&str> =
-            before.timelines.sources().chain(after.timelines.sources()).collect();
-        let differs = |source: &&str| before.timelines.of(source) != after.timelines.of(source);
-        let sources: BTreeSet<&str> = all.into_iter().filter(differs).collect();
+        let sources = before.others(after);
         for view in seen {
             let ino = number(view.number, 0);
             match &view.view {
@@ -153,34 +189,37 @@ impl Changes {
                         changes.entries.push((dir, source.clone()));
                     }
                 }
+                // What is in it stays; the name gets another directory, or none.
                 View::Instant(at) => {
-                    let shown = |state: &State, source: &str| {
-                        state.timelines.newest(source, *at).map(|head| head.id)
-                    };
-                    let other = |source: &&&str| shown(before, source) != shown(after, source);
-                    let names: Vec<_> = sources.iter().filter(other).collect();
-                    if !names.is_empty() {
-                        changes.inodes.push(ino);
-                    }
-                    changes.entries.extend(names.into_iter().map(|n| (ino, (*n).to_owned())));
-                    if after.timelines.canonical(*at) != Some(*at) {
+                    let is_there = after.timelines.canonical(*at) == Some(*at);
+                    if !is_there || before.shows_other(after, &sources, *at) {
                         changes.entries.push((AT, instant_name(*at)));
                     }
                 }
+                // In an instant it stays. Among the snapshots of its source it may be gone, or
+                // have given its name to one of the same instant that was received later.
                 View::Snapshot { tree, within, unlike: None } => {
                     let head = Head::from(tree.info().as_ref());
-                    let known = |state: &State| state.name_of(&head).is_some();
-                    let gone = known(before) && !known(after);
-                    if let Some((_, name)) = view.path.rsplit_once('/').filter(|_| gone) {
-                        changes.entries.push((number(*within, 0), name.to_owned()));
+                    let own = before.name_of(&head).filter(|_| view.is_of_source());
+                    let other = |name: &String| after.name_of(&head).as_ref() != Some(name);
+                    if let Some(name) = own.filter(other) {
+                        changes.entries.push((number(*within, 0), name));
                     }
                 }
-                // Names of pairs are not good for long, and what is in one stays.
+                // As much for two of them.
+                View::Pair { before: old, after: new, within } => {
+                    let heads = [old, new].map(|tree| Head::from(tree.info().as_ref()));
+                    let name = |state: &State| pair_name(state, &heads[0], &heads[1]);
+                    if let Some(own) = name(before).filter(|own| name(after).as_ref() != Some(own))
+                    {
+                        changes.entries.push((number(*within, 0), own));
+                    }
+                }
+                // What is in a pair stays.
                 View::Source(_)
                 | View::Changes(_)
                 | View::History(_)
                 | View::Past(_)
-                | View::Pair { .. }
                 | View::Snapshot { unlike: Some(_), .. } => {}
             }
         }

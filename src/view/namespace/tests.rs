@@ -1,4 +1,6 @@
 pub(crate) mod history;
+mod model;
+mod times;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -132,28 +134,14 @@ mod changes {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::view::compare::tests::{flat, seen, tree};
+    use crate::view::compare::tests::{flat, tree};
     use crate::view::testing::Cut;
+    use crate::view::testing::model::differing;
 
-    /// What one side has that the other has not, or not like this, or not below it.
+    /// The paths that one side shows below itself.
     fn expected(own: &Sample, other: &Sample) -> BTreeSet<String> {
-        let (own, other) = (flat(own), flat(other));
-        let mut all = BTreeSet::new();
-        let mut add = |path: &[u8]| {
-            let path = std::str::from_utf8(path).unwrap();
-            // With every directory on the way to it that is here too.
-            for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
-                if own.contains_key(&path.as_bytes()[..end]) {
-                    all.insert(path[..end].to_owned());
-                }
-            }
-        };
-        let differs = |path: &Vec<u8>| match (own.get(path), other.get(path)) {
-            (Some(own), Some(other)) => seen(own) != seen(other),
-            _ => true,
-        };
-        own.keys().chain(other.keys()).filter(|path| differs(path)).for_each(|path| add(path));
-        all
+        let paths = differing(own, other).into_keys().filter(|path| !path.is_empty());
+        paths.map(|path| String::from_utf8(path).unwrap()).collect()
     }
 
     fn shown(f: &Fixture, side: &str) -> BTreeSet<String> {
@@ -171,6 +159,26 @@ mod changes {
             }
         }
         all
+    }
+
+    /// A directory whose own time is other makes no other directory of those above it.
+    #[test]
+    fn the_time_of_a_directory_below_does_not_count() {
+        let library = TestLibrary::new();
+        let tree = |second: i64, text: &str| {
+            let mut touched = Sample::dir([("same", Sample::file("same"))]);
+            touched.mtime = UnixTime::new(second, 0);
+            let above = Sample::dir([("touched", touched)]);
+            Sample::dir([("above", above), ("file", Sample::file(text))])
+        };
+        library.publish("s", time(-20), &tree(1, "before"));
+        library.publish("s", time(-10), &tree(2, "after"));
+        let f = over(library);
+        let pair = f.names("changes/s").remove(0);
+        for side in ["before", "after"] {
+            assert_eq!(f.names(&format!("changes/s/{pair}/{side}")), ["file"]);
+        }
+        assert!(f.look(&format!("changes/s/{pair}/after/above")).unwrap().item.is_none());
     }
 
     proptest! {
@@ -275,40 +283,6 @@ fn latest_moves_by_being_another_link() {
         Item::Link { target, .. } => assert_eq!(target, format!("at/{NEW}")),
         other => panic!("{other:?}"),
     }
-}
-
-/// A backup that was taken before an instant and published after somebody looked at
-/// that instant: the name shows it, under another number, and the kernel is told.
-#[test]
-fn a_late_snapshot_changes_the_instant_and_not_the_numbers() {
-    let f = fixture();
-    let (instant, web) = (f.ino(&format!("at/{NEW}")), f.ino(&format!("at/{NEW}/web")));
-    let db = f.ino(&format!("at/{NEW}/db"));
-    assert_eq!(f.look(&format!("at/{NEW}/db")).unwrap().life, Life::Brief);
-    f.library.publish("db", time(-5400), &Sample::dir([("late", Sample::file("5"))]));
-    let changes = f.namespace.refresh().unwrap().unwrap();
-    assert!(changes.inodes.contains(&instant), "{changes:?}");
-    assert!(changes.entries.contains(&(instant, "db".into())), "{changes:?}");
-    assert!(!changes.entries.contains(&(instant, "web".into())));
-    assert_eq!(f.ino(&format!("at/{NEW}/web")), web);
-    assert_ne!(f.ino(&format!("at/{NEW}/db")), db);
-    assert_eq!(f.names(&format!("at/{NEW}/db")), ["late"]);
-    // Whoever is inside stays there.
-    assert!(f.namespace.lookup(db, b"rows", Reach::Store).unwrap().item.is_some());
-}
-
-#[test]
-fn a_forgotten_snapshot_is_gone_and_whoever_is_inside_stays() {
-    let f = fixture();
-    let web = f.ino(&format!("at/{OLD}/web"));
-    let mut id = [0; 16];
-    id[7] = 1;
-    f.library.forget(SnapshotId(id));
-    let changes = f.namespace.refresh().unwrap().unwrap();
-    assert!(changes.entries.contains(&(AT, OLD.into())), "{changes:?}");
-    assert_eq!(f.names("at"), [DB, NEW]);
-    assert!(f.look(&format!("at/{OLD}")).unwrap().item.is_none());
-    assert!(f.namespace.lookup(web, b"old", Reach::Store).unwrap().item.is_some());
 }
 
 #[test]

@@ -8,11 +8,14 @@
 //! looked at.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::base::{SnapshotId, UnixTime};
+use crate::view::as_of::Head;
 use crate::view::error::{Error, Result};
 use crate::view::tree::Tree;
+
+use super::state::State;
 
 /// No view has this number or a greater one: the rest of an inode's bits are its rank.
 const NUMBERS_MAX: u64 = 1 << 24;
@@ -20,7 +23,7 @@ const NUMBERS_MAX: u64 = 1 << 24;
 /// What a view shows.
 #[derive(Debug)]
 pub(super) enum View {
-    /// Every source at an instant.
+    /// Every source at an instant, as it was known when the view was entered.
     Instant(UnixTime),
     /// Every snapshot of a source.
     Source(String),
@@ -47,6 +50,43 @@ pub(super) struct Viewed {
     /// Where in the mount it is, for people.
     pub(super) path: String,
     pub(super) view: View,
+    /// Of an instant that shows something else by now, what it showed.
+    kept: OnceLock<Box<[Head]>>,
+}
+
+impl Viewed {
+    /// The snapshots that the view of an instant shows.
+    ///
+    /// `state` must have been looked at before this is asked: a view keeps what it shows
+    /// before a state comes that shows something else.
+    pub(super) fn heads<'v>(&'v self, state: &'v State) -> Box<dyn Iterator<Item = &'v Head> + 'v> {
+        match (self.kept.get(), &self.view) {
+            (Some(kept), _) => Box::new(kept.iter()),
+            (None, View::Instant(at)) => Box::new(state.timelines.view(*at)),
+            (None, _) => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The snapshot of a source that the view of an instant shows; `state` as above.
+    pub(super) fn head<'v>(&'v self, state: &'v State, source: &str) -> Option<&'v Head> {
+        match (self.kept.get(), &self.view) {
+            (Some(kept), _) => kept.iter().find(|head| head.source == source),
+            (None, View::Instant(at)) => state.timelines.newest(source, *at),
+            (None, _) => None,
+        }
+    }
+
+    /// Whether it is a snapshot among those of its source.
+    pub(super) fn is_of_source(&self) -> bool {
+        matches!(self.view, View::Snapshot { .. }) && self.key.starts_with("snapshots/")
+    }
+
+    /// From now on the view shows what it does by this state, whatever comes.
+    pub(super) fn keep(&self, state: &State) {
+        if let View::Instant(at) = self.view {
+            self.kept.get_or_init(|| state.timelines.view(at).cloned().collect());
+        }
+    }
 }
 
 /// The views that were looked at.
@@ -112,7 +152,7 @@ impl Views {
             View::Instant(_) | View::Source(_) | View::Changes(_) | View::History(_) => {}
         }
         self.by_key.insert(key.clone(), number);
-        let viewed = Arc::new(Viewed { number, key, path, view });
+        let viewed = Arc::new(Viewed { number, key, path, view, kept: OnceLock::new() });
         self.by_number.insert(number, Arc::clone(&viewed));
         Ok(viewed)
     }

@@ -157,15 +157,15 @@ pub(super) fn unix(text: &str) -> Option<Option<UnixTime>> {
     if !at.0.is_empty() {
         return None;
     }
-    let seconds = std::str::from_utf8(whole).ok().and_then(|w| w.parse::<i64>().ok());
     let f = fraction.unwrap_or(Fraction { nanos: 0, unit: 1_000_000_000 });
-    Some(seconds.map(|s| {
-        let (seconds, first) = match (negative, f.nanos) {
-            (false, n) => (s, n),
-            (true, 0) => (-s, 0),
-            (true, n) => (-s - 1, 1_000_000_000 - n),
-        };
-        UnixTime::new(seconds, first + (f.unit - 1))
+    let whole = std::str::from_utf8(whole).ok().and_then(|w| w.parse::<u64>().ok());
+    Some(whole.and_then(|whole| {
+        let nanos = i128::from(whole) * 1_000_000_000 + i128::from(f.nanos);
+        let first = if negative { -nanos } else { nanos };
+        let last = first + i128::from(f.unit - 1);
+        let seconds = i64::try_from(last.div_euclid(1_000_000_000)).ok()?;
+        let nanos = u32::try_from(last.rem_euclid(1_000_000_000)).ok()?;
+        Some(UnixTime::new(seconds, nanos))
     }))
 }
 
