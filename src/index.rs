@@ -29,7 +29,7 @@ pub use packs::{
     ChunkPlace, Evidence, FoldedPack, FoldedRecord, FoldedSnapshot, PackRow, Pinned, SeenRecord,
 };
 pub use scan::{ScanSource, ScannedDir};
-pub use search::{SearchChange, SearchSnapshot, SearchVersion};
+pub use search::{SearchChange, SearchSnapshot, SearchSource, SearchVersion};
 pub use snapshots::{SnapshotMoment, SnapshotRow};
 pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, Spoiled, Survey};
 

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -104,8 +104,11 @@ CREATE TABLE scan_dir (
 );
 
 -- What ever was in a source, for searches: the snapshots that were gone through, of which
--- the last may be unfinished, and each version of each path.
-CREATE TABLE search_source (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+-- the last may be unfinished, and each version of each path. No number of a snapshot is given
+-- twice: `next` is greater than all that ever were.
+CREATE TABLE search_source (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, next INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE search_snapshot (
     source INTEGER NOT NULL, number INTEGER NOT NULL, snapshot BLOB NOT NULL, reached BLOB,
     PRIMARY KEY (source, number)

@@ -4,10 +4,12 @@
 //! says from which number to which it was there. One that the newest snapshot shows has no
 //! end, so a further snapshot costs a row for each thing that changed. A snapshot that is
 //! forgotten leaves a gap in the numbers and nothing else is moved: whoever reads the rows
-//! looks up which snapshots a version still has.
+//! looks up which snapshots a version still has. No number is given twice.
 //!
 //! What comes into the middle, or takes the newest away, takes the rows behind it along
 //! ([`Index::cut_search`]), and they are made anew.
+
+use std::ops::ControlFlow;
 
 use rusqlite::Connection;
 
@@ -17,6 +19,17 @@ use crate::codec::hash::sha256;
 
 /// Rows that are changed in one go.
 const ROWS_AT_A_TIME: usize = 4096;
+
+/// What is known of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchSource {
+    /// Its number.
+    pub number: i64,
+    /// The number of the next snapshot that is gone through.
+    pub next: i64,
+    /// The snapshots that were, in order.
+    pub snapshots: Vec<SearchSnapshot>,
+}
 
 /// A snapshot whose entries are in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,18 +71,16 @@ fn checksum(path: &[u8], first: i64, last: Option<i64>, body: &[u8]) -> Vec<u8> 
 }
 
 impl Index {
-    /// The number of a source, and the snapshots of it that were gone through, in order. Only
-    /// the last one can be unfinished.
+    /// What is known of a source. Only its last snapshot can be unfinished.
     ///
     /// # Errors
     ///
     /// [`Error`] if the index cannot be read.
-    pub fn search_snapshots(&self, source: &str) -> Result<(i64, Vec<SearchSnapshot>)> {
-        let known = self.read(|db| {
-            let sql = "SELECT number FROM search_source WHERE name = ?1";
-            optional(db.prepare_cached(sql)?.query_row([source], |row| row.get(0)))
-        })?;
-        let source: i64 = match known {
+    pub fn search_source(&self, source: &str) -> Result<SearchSource> {
+        let sql = "SELECT number FROM search_source WHERE name = ?1";
+        let known = self
+            .read(|db| optional(db.prepare_cached(sql)?.query_row([source], |row| row.get(0))))?;
+        let number: i64 = match known {
             Some(number) => number,
             None => self.write(|db| {
                 db.query_row(
@@ -80,24 +91,30 @@ impl Index {
                 )
             })?,
         };
-        let snapshots = self.read(|db| {
+        self.read(|db| {
+            let transaction = db.unchecked_transaction()?;
+            let next = db
+                .prepare_cached("SELECT next FROM search_source WHERE number = ?1")?
+                .query_row([number], |row| row.get(0))?;
             let mut statement = db.prepare_cached(
                 "SELECT number, snapshot, reached FROM search_snapshot WHERE source = ?1
                  ORDER BY number",
             )?;
-            let rows = statement.query_map([source], |row| {
+            let rows = statement.query_map([number], |row| {
                 let id: Vec<u8> = row.get(1)?;
                 let id = SnapshotId::from_slice(&id).ok_or_else(|| bad_column("snapshot id"))?;
                 Ok(SearchSnapshot { number: row.get(0)?, id, reached: row.get(2)? })
             })?;
-            rows.collect()
-        })?;
-        Ok((source, snapshots))
+            let snapshots = rows.collect::<rusqlite::Result<_>>()?;
+            drop(statement);
+            transaction.commit()?;
+            Ok(SearchSource { number, next, snapshots })
+        })
     }
 
-    /// Notes changes of a snapshot, and the path up to which they are all noted, if there are
-    /// more. `before` is what [`Index::search_snapshots`] or this said last of it, if
-    /// anything. False, and nothing is noted, if somebody else has gone on meanwhile.
+    /// Notes changes of a snapshot beside the one `above` it, and the path up to which they are
+    /// all noted, if there are more. `before` is what was kept last of it, if anything. False,
+    /// and nothing is noted, if somebody else has gone on meanwhile.
     ///
     /// # Errors
     ///
@@ -105,6 +122,7 @@ impl Index {
     pub fn keep_search(
         &self,
         source: i64,
+        above: Option<&SnapshotId>,
         before: Option<&SearchSnapshot>,
         now: &SearchSnapshot,
         changes: &[SearchChange],
@@ -117,8 +135,22 @@ impl Index {
                 )?
                 .query_row((source, now.number), |row| Ok((row.get(0)?, row.get(1)?))),
             )?;
+            let last: Option<Vec<u8>> = optional(
+                db.prepare_cached(
+                    "SELECT snapshot FROM search_snapshot
+                     WHERE source = ?1 AND number < ?2 ORDER BY number DESC",
+                )?
+                .query_row((source, now.number), |row| row.get(0)),
+            )?;
+            let next: i64 = db
+                .prepare_cached("SELECT next FROM search_source WHERE number = ?1")?
+                .query_row([source], |row| row.get(0))?;
             let expected = before.map(|before| (before.id.0.to_vec(), before.reached.clone()));
-            if there != expected {
+            let is_new = before.is_none();
+            if there != expected
+                || last != above.map(|above| above.0.to_vec())
+                || is_new && next != now.number
+            {
                 return Ok(false);
             }
             for change in changes {
@@ -129,6 +161,10 @@ impl Index {
                     "INSERT OR REPLACE INTO search_version VALUES (?1, ?2, ?3, NULL, ?4, ?5)",
                 )?
                 .execute((source, &change.path, now.number, body, sum))?;
+            }
+            if is_new {
+                db.prepare_cached("UPDATE search_source SET next = ?2 WHERE number = ?1")?
+                    .execute((source, now.number + 1))?;
             }
             db.prepare_cached("INSERT OR REPLACE INTO search_snapshot VALUES (?1, ?2, ?3, ?4)")?
                 .execute((source, now.number, now.id.0.as_slice(), &now.reached))?;
@@ -177,39 +213,50 @@ impl Index {
         })
     }
 
-    /// The first versions of a source behind a path and number, in byte order of the paths
-    /// and then as they followed each other; of paths that are `below` one, in bytes.
+    /// Shows the versions of a source until `show` breaks: in byte order of the paths, then as
+    /// they followed each other; those of paths that begin like one that `below` is, in bytes.
+    /// `numbers` are those of the snapshots that it is expected to have. False, and nothing
+    /// is shown, if it has others by now; what is shown is of one moment.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] if a row is not what was written.
-    pub fn search_versions(
+    pub fn search(
         &self,
         source: i64,
+        numbers: &[i64],
         below: &[u8],
-        behind: Option<(&[u8], i64)>,
-        count: u32,
-    ) -> Result<Vec<SearchVersion>> {
-        let (path, first) = behind.unwrap_or((below, -1));
+        show: &mut dyn FnMut(SearchVersion) -> ControlFlow<()>,
+    ) -> Result<bool> {
         let mut altered = false;
-        let versions = self.read(|db| {
+        let expected = self.read(|db| {
+            let transaction = db.unchecked_transaction()?;
+            let sql = "SELECT number FROM search_snapshot WHERE source = ?1 ORDER BY number";
+            let mut statement = db.prepare_cached(sql)?;
+            let rows = statement.query_map([source], |row| row.get(0))?;
+            if rows.collect::<rusqlite::Result<Vec<i64>>>()? != numbers {
+                return Ok(false);
+            }
             let mut statement = db.prepare_cached(
                 "SELECT path, first, last, body, checksum FROM search_version
-                 WHERE source = ?1 AND (path, first) > (?2, ?3)
-                     AND (?4 IS NULL OR path < ?4) ORDER BY path, first LIMIT ?5",
+                 WHERE source = ?1 AND path >= ?2 AND (?3 IS NULL OR path < ?3)
+                 ORDER BY path, first",
             )?;
             // Behind everything that begins with the path and a slash.
             let end = (!below.is_empty()).then(|| [below, b"0"].concat());
-            let mut rows = statement.query((source, path, first, end, count))?;
-            let mut versions = Vec::new();
+            let mut rows = statement.query((source, below, end))?;
             while let Some(row) = rows.next()? {
                 let [path, body]: [Vec<u8>; 2] = [row.get(0)?, row.get(3)?];
                 let (first, last) = (row.get(1)?, row.get(2)?);
                 let sum = checksum(&path, first, last, &body);
-                altered |= row.get_ref(4)?.as_blob()? != sum.as_slice();
-                versions.push(SearchVersion { path, first, last, body });
+                altered = row.get_ref(4)?.as_blob()? != sum.as_slice();
+                if altered || show(SearchVersion { path, first, last, body }).is_break() {
+                    break;
+                }
             }
-            Ok(versions)
+            drop(rows);
+            drop(transaction);
+            Ok(true)
         })?;
         if altered {
             return Err(Error::Corrupt {
@@ -217,7 +264,7 @@ impl Index {
                 what: "a row of the search is not what was written".into(),
             });
         }
-        Ok(versions)
+        Ok(expected)
     }
 }
 

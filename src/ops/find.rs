@@ -8,6 +8,7 @@
 mod gather;
 mod runs;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::{Progress, Stop, UnixTime};
@@ -127,9 +128,6 @@ impl Criteria {
     }
 }
 
-/// Versions that are read from the index at once.
-const VERSIONS_AT_A_TIME: u32 = 4096;
-
 /// Sources whose whole history is in the index.
 pub struct Search {
     index: Arc<Index>,
@@ -172,7 +170,8 @@ impl Search {
     ///
     /// # Errors
     ///
-    /// The index's, [`repo::Error::Interrupted`], and what `visit` returns.
+    /// The index's, [`repo::Error::Interrupted`], [`repo::Error::SearchOvertaken`] if another
+    /// command has forgotten snapshots or found others meanwhile, and what `visit` returns.
     pub fn find<E: From<repo::Error>>(
         &self,
         criteria: &Criteria,
@@ -191,22 +190,30 @@ impl Search {
                 Ok(())
             };
             let below = criteria.below.as_deref().unwrap_or_default();
-            let mut behind: Option<(Vec<u8>, i64)> = None;
-            loop {
-                if stop.is_raised() {
-                    return Err(E::from(repo::Error::Interrupted));
-                }
-                let from = behind.as_ref().map(|(path, first)| (path.as_slice(), *first));
-                let number = gathered.source;
-                let page = self.index.search_versions(number, below, from, VERSIONS_AT_A_TIME);
-                let page = page.map_err(repo::Error::from)?;
-                let Some(last) = page.last() else { break };
-                behind = Some((last.path.clone(), last.first));
-                for version in page {
-                    if let Some(hit) = runs.add(version)? {
-                        show(hit)?;
+            let mut failed = None;
+            let (number, numbers) = (gathered.source, &gathered.numbers);
+            let as_expected = self.index.search(number, numbers, below, &mut |version| {
+                let shown = match stop.is_raised() {
+                    true => Err(E::from(repo::Error::Interrupted)),
+                    false => match runs.add(version) {
+                        Ok(hit) => hit.map_or(Ok(()), &mut show),
+                        Err(error) => Err(E::from(error)),
+                    },
+                };
+                match shown {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
                     }
                 }
+            });
+            let as_expected = as_expected.map_err(repo::Error::from)?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if !as_expected {
+                return Err(E::from(repo::Error::SearchOvertaken { name: source.clone() }));
             }
             if let Some(hit) = runs.end() {
                 show(hit)?;

@@ -135,6 +135,12 @@ pub enum Error {
     /// The local index was made anew while something relied on it.
     #[error("the local index was made anew meanwhile; run this again")]
     IndexReplaced,
+    /// What is known of a source's past was changed by another command.
+    #[error("another command has changed what is known of the past of {name}: search again")]
+    SearchOvertaken {
+        /// The source.
+        name: String,
+    },
     /// It was asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -162,9 +168,10 @@ impl Error {
             | Error::LogLost { .. }
             | Error::Replaced { .. }
             | Error::Tree { .. } => Kind::Damaged,
-            Error::Late { .. } | Error::IndexReplaced | Error::Upgrading { .. } => {
-                Kind::Unavailable
-            }
+            Error::Late { .. }
+            | Error::IndexReplaced
+            | Error::SearchOvertaken { .. }
+            | Error::Upgrading { .. } => Kind::Unavailable,
             Error::Interrupted => Kind::Interrupted,
             Error::Worker(_) => Kind::Io,
         }

@@ -6,11 +6,10 @@
 
 use std::cmp::Ordering as Order;
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 
-use crate::base::{ChunkId, Progress, Stop};
+use crate::base::{ChunkId, Progress, SnapshotId, Stop};
 use crate::format::node::{Entry, Owner};
-use crate::index::{Index, SearchChange, SearchSnapshot};
+use crate::index::{Index, SearchChange, SearchSnapshot, SearchSource};
 use crate::ops::select::known_snapshot;
 use crate::ops::{Error, Result};
 use crate::repo::browse::Found;
@@ -42,17 +41,17 @@ impl Gatherer<'_> {
     /// yet, and takes out those that are not there any more.
     pub(super) fn gather(&self, source: &str, line: &[Head]) -> Result<Gathered> {
         loop {
-            let known = self.index.search_snapshots(source).map_err(repo::Error::from)?;
-            let (source, known) = known;
-            let known = self.reconcile(source, known, line)?;
+            let known = self.index.search_source(source).map_err(repo::Error::from)?;
+            let SearchSource { number: source, next, snapshots } = known;
+            let known = self.reconcile(source, snapshots, line)?;
             // Another process does the same and was faster: its work counts.
-            let Some(numbers) = self.go_on(source, known, line)? else { continue };
+            let Some(numbers) = self.go_on(source, next, known, line)? else { continue };
             return Ok(Gathered { source, numbers });
         }
     }
 
     /// Makes what is known a beginning of the line. Returns that.
-    fn reconcile(
+    pub(super) fn reconcile(
         &self,
         source: i64,
         mut known: Vec<SearchSnapshot>,
@@ -63,6 +62,10 @@ impl Gatherer<'_> {
         let gone: Vec<i64> =
             known.iter().filter(|one| !ids.contains(&one.id)).map(|one| one.number).collect();
         known.retain(|one| ids.contains(&one.id));
+        // What was noted of an unfinished one is beside one that may be gone.
+        if !gone.is_empty() {
+            known.pop_if(|last| last.reached.is_some());
+        }
         let same = known.iter().zip(line).take_while(|(one, head)| one.id == head.id).count();
         let is_cut = same < known.len();
         known.truncate(same);
@@ -81,23 +84,24 @@ impl Gatherer<'_> {
     fn go_on(
         &self,
         source: i64,
+        mut next: i64,
         mut known: Vec<SearchSnapshot>,
         line: &[Head],
     ) -> Result<Option<Vec<i64>>> {
         let mut begun = known.pop_if(|last| last.reached.is_some());
         self.progress.enter("indexing");
-        self.progress.files_expected.store(line.len() as u64, Ordering::Relaxed);
-        Progress::add(&self.progress.files, known.len() as u64);
+        Progress::add(&self.progress.files_expected, (line.len() - known.len()) as u64);
         let mut before = match known.len().checked_sub(1) {
             Some(last) if known.len() < line.len() => self.root_of(&line[last])?,
             _ => None,
         };
         for head in &line[known.len()..] {
-            let number = known.last().map_or(0, |last| last.number + 1);
-            let number = begun.as_ref().map_or(number, |begun| begun.number);
+            let number = begun.as_ref().map_or(next, |begun| begun.number);
+            next = next.max(number + 1);
             let now = SearchSnapshot { number, id: head.id, reached: None };
             let root = self.root_of(head)?;
-            if !self.note_changes(source, (before, root), begun.take(), &now)? {
+            let above = known.last().map(|last| last.id);
+            if !self.note_changes((source, above), (before, root), begun.take(), &now)? {
                 return Ok(None);
             }
             known.push(now);
@@ -115,7 +119,7 @@ impl Gatherer<'_> {
     /// False if somebody else is at it.
     fn note_changes(
         &self,
-        source: i64,
+        (source, above): (i64, Option<SnapshotId>),
         (before, after): (Option<ChunkId>, Option<ChunkId>),
         mut begun: Option<SearchSnapshot>,
         now: &SearchSnapshot,
@@ -123,7 +127,8 @@ impl Gatherer<'_> {
         let reached = begun.as_ref().and_then(|begun| begun.reached.clone());
         let mut changes: Vec<SearchChange> = Vec::new();
         let mut keep = |changes: &mut Vec<SearchChange>, now: SearchSnapshot| -> Result<bool> {
-            let is_kept = self.index.keep_search(source, begun.as_ref(), &now, changes);
+            let (above, begun_as) = (above.as_ref(), begun.as_ref());
+            let is_kept = self.index.keep_search(source, above, begun_as, &now, changes);
             let is_kept = is_kept.map_err(repo::Error::from)?;
             changes.clear();
             begun = Some(now);

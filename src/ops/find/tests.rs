@@ -11,6 +11,7 @@ use crate::index::{SearchChange, SearchSnapshot};
 use crate::repo::SnapshotInfo;
 use crate::repo::browse::Found;
 use crate::view::compare::tests::{flat, seen, tree};
+use crate::view::compare::{Go, compare};
 use crate::view::testing::{Cut, Sample, TestLibrary};
 
 const SOURCE: &str = "s";
@@ -26,6 +27,9 @@ enum Event {
     Forget(usize),
     /// Somebody searches.
     Search,
+    /// Somebody begins to index the next snapshot and is stopped behind so many changes, in
+    /// hundredths.
+    Begin(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -34,6 +38,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (tree(), 0_usize..100).prop_map(|(tree, at)| Event::Publish(tree, at)),
         2 => (0_usize..100).prop_map(Event::Forget),
         2 => Just(Event::Search),
+        1 => (0_usize..100).prop_map(Event::Begin),
     ]
 }
 
@@ -74,6 +79,47 @@ impl World {
             let (_, id, _) = self.copies.remove(self.copies.len() * at / 100);
             self.library.forget(id);
         }
+    }
+
+    /// Indexes a part of what the next snapshot changes, as one who was stopped leaves it.
+    fn begin(&self, at: usize) {
+        let lines = Timelines::new(self.library.moments().unwrap().into_iter().map(Head::from));
+        let line = lines.of(SOURCE);
+        let known = self.index.search_source(SOURCE).unwrap();
+        let (progress, stop) = (Progress::silent(), Stop::new());
+        let (library, index) = (self.library.as_ref(), self.index.as_ref());
+        let gatherer = Gatherer { library, index, progress: &progress, stop: &stop };
+        let kept = gatherer.reconcile(known.number, known.snapshots, line).unwrap();
+        let Some(head) = line.get(kept.len()) else { return };
+        if kept.last().is_some_and(|last| last.reached.is_some()) {
+            return;
+        }
+        let above = kept.last().map(|last| last.id);
+        let root =
+            |id: &SnapshotId| Found::root(&self.library.snapshot(id).unwrap().unwrap()).dir();
+        let roots = (above.as_ref().and_then(root), root(&head.id));
+        let mut changes = Vec::new();
+        compare(library, roots.0, roots.1, |difference| {
+            if difference.is_other() {
+                let path = difference.path.to_vec();
+                changes.push(SearchChange { path, body: difference.after.map(gather::encode) });
+            }
+            Ok::<_, repo::Error>(Go::Into)
+        })
+        .unwrap();
+        if changes.is_empty() {
+            return;
+        }
+        changes.truncate(changes.len() * at / 100 + 1);
+        let now = SearchSnapshot { number: known.next, id: head.id, reached: None };
+        let reached = changes.last().map(|change| change.path.clone());
+        let begun = SearchSnapshot { reached, ..now.clone() };
+        let keep = |above: Option<&SnapshotId>, now| {
+            index.keep_search(known.number, above, None, now, &changes).unwrap()
+        };
+        assert!(!keep(Some(&SnapshotId([0xee; 16])), &begun), "beside another one");
+        assert!(keep(above.as_ref(), &begun));
+        assert!(!keep(above.as_ref(), &now), "overtaken");
     }
 
     fn search(&self) -> Search {
@@ -138,6 +184,7 @@ proptest! {
             match event {
                 Event::Publish(tree, at) => { world.publish(&tree, at); }
                 Event::Forget(at) => world.forget(at),
+                Event::Begin(at) => world.begin(at),
                 Event::Search => prop_assert_eq!(world.found(&Criteria::default()), world.expected()),
             }
         }
@@ -157,31 +204,12 @@ proptest! {
     /// Whoever is stopped between any two changes goes on there, and whoever is overtaken
     /// takes what the other one did.
     #[test]
-    fn what_was_begun_is_gone_on_with(before in tree(), after in tree(), places in 0_usize..1000) {
+    fn what_was_begun_is_gone_on_with(before in tree(), after in tree(), at in 0_usize..100) {
         let mut world = World::new();
         world.publish(&before, 100);
         world.found(&Criteria::default());
-        let info = world.publish(&after, 100);
-        // As it stands when it was stopped behind one of the paths that differ.
-        let (source, known) = world.index.search_snapshots(SOURCE).unwrap();
-        let now = SearchSnapshot { number: known[0].number + 1, id: info.snapshot.id, reached: None };
-        let mut changes = Vec::new();
-        let roots = [&world.copies[0], &world.copies[1]].map(|(_, id, _)| {
-            Found::root(&world.library.snapshot(id).unwrap().unwrap()).dir()
-        });
-        crate::view::compare::compare(world.library.as_ref(), roots[0], roots[1], |difference| {
-            if difference.is_other() {
-                let path = difference.path.to_vec();
-                changes.push(SearchChange { path, body: difference.after.map(gather::encode) });
-            }
-            Ok::<_, repo::Error>(crate::view::compare::Go::Into)
-        }).unwrap();
-        prop_assume!(!changes.is_empty());
-        changes.truncate(places % changes.len() + 1);
-        let reached = changes.last().map(|change| change.path.clone());
-        let begun = SearchSnapshot { reached, ..now.clone() };
-        prop_assert!(world.index.keep_search(source, None, &begun, &changes).unwrap());
-        prop_assert!(!world.index.keep_search(source, None, &now, &changes).unwrap(), "overtaken");
+        world.publish(&after, 100);
+        world.begin(at);
         prop_assert_eq!(world.found(&Criteria::default()), world.expected());
     }
 }
@@ -227,4 +255,21 @@ fn indexing_can_be_stopped() {
     let never = |_: &str, _: &Appearance| -> Result<(), repo::Error> { panic!("a hit") };
     let error = search.find(&Criteria::default(), &stop, never).unwrap_err();
     assert_eq!(error.kind(), crate::base::Kind::Interrupted);
+}
+
+/// Whoever searches what another command has changed meanwhile is told, and shown nothing.
+#[test]
+fn a_search_that_was_overtaken_says_so() {
+    let mut world = World::new();
+    for text in ["1", "2"] {
+        world.publish(&Sample::dir([("a", Sample::file(text))]), 100);
+    }
+    let early = world.search();
+    world.forget(50);
+    world.publish(&Sample::dir([("a", Sample::file("3"))]), 100);
+    world.search();
+    let never = |_: &str, _: &Appearance| -> Result<(), repo::Error> { panic!("a hit") };
+    let error = early.find(&Criteria::default(), &Stop::new(), never).unwrap_err();
+    assert!(matches!(error, repo::Error::SearchOvertaken { .. }), "{error}");
+    assert_eq!(world.found(&Criteria::default()), world.expected());
 }
