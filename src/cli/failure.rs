@@ -66,6 +66,15 @@ impl Failure {
         self.error.as_ref()
     }
 
+    /// Whether this machine's index is damaged, which can be made anew.
+    #[must_use]
+    pub fn is_of_damaged_index(&self) -> bool {
+        matches!(
+            self.error().downcast_ref::<repo::Error>(),
+            Some(repo::Error::Index(error)) if error.kind() == Kind::Damaged
+        )
+    }
+
     /// All causes in one line.
     #[must_use]
     pub fn message(&self) -> String {
@@ -114,7 +123,14 @@ fn hint(kind: Kind, error: &(dyn StdError + 'static)) -> Option<String> {
             "check the passphrase and the repository; `asof key list` shows the keys that there are"
         }
         // They say it themselves.
-        (Some(repo::Error::Upgrading { .. } | repo::Error::Outdated { .. }), _) => return None,
+        (
+            Some(
+                repo::Error::Upgrading { .. }
+                | repo::Error::Outdated { .. }
+                | repo::Error::SearchOvertaken { .. },
+            ),
+            _,
+        ) => return None,
         (Some(repo::Error::Exists { .. }), _) => {
             "use it as it is, with `asof backup PATH`, or make a new one somewhere else"
         }

@@ -276,6 +276,8 @@ pub enum Align {
 pub struct Table {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
+    /// The least width of each column, from the rows before, which had the headings.
+    before: Option<Vec<usize>>,
 }
 
 impl Table {
@@ -285,7 +287,25 @@ impl Table {
         Table {
             columns: columns.iter().map(|(h, a)| ((*h).to_owned(), *a)).collect(),
             rows: Vec::new(),
+            before: None,
         }
+    }
+
+    /// The table of the rows that follow: without headings, and with columns as wide.
+    #[must_use]
+    pub fn next(&self) -> Table {
+        Table { columns: self.columns.clone(), rows: Vec::new(), before: Some(self.widths()) }
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let before = |n: usize| self.before.as_ref().and_then(|widths| widths.get(n)).copied();
+        let columns = self.columns.iter().enumerate();
+        let width = columns.map(|(n, (heading, _))| {
+            let cells = self.rows.iter().filter_map(|row| row.get(n));
+            let cells = cells.map(|cell| cell.chars().count());
+            cells.chain([heading.chars().count(), before(n).unwrap_or(0)]).max().unwrap_or(0)
+        });
+        width.collect()
     }
 
     /// Adds a row. Cells beyond the headings are left out, missing ones are empty.
@@ -299,17 +319,12 @@ impl Table {
     #[must_use]
     pub fn render(&self) -> String {
         let headings: Vec<String> = self.columns.iter().map(|(h, _)| h.clone()).collect();
-        let shown = !headings.iter().all(String::is_empty);
+        let shown = self.before.is_none() && !headings.iter().all(String::is_empty);
         let lines = || {
             let first = shown.then_some(&headings);
             first.into_iter().chain(&self.rows)
         };
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|n| {
-                let width = |line: &Vec<String>| line.get(n).map_or(0, |c| c.chars().count());
-                lines().map(width).max().unwrap_or(0)
-            })
-            .collect();
+        let widths = self.widths();
         let mut out = String::new();
         for line in lines() {
             let start = out.len();

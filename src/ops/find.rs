@@ -35,6 +35,8 @@ pub struct Appearance {
     pub first: Head,
     /// The last one in a row.
     pub last: Head,
+    /// How many there are in that row.
+    pub snapshots: u64,
     /// What came after it.
     pub end: End,
 }

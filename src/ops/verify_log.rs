@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::base::{Progress, RecordId, Stop, UnixTime, WriterId};
+use crate::base::{Progress, RecordId, SnapshotId, Stop, UnixTime, WriterId};
 use crate::format::names::Hour;
 use crate::index::ChainLink;
 use crate::ops::Result;
@@ -42,7 +42,7 @@ pub use finding::{About, Finding, FindingKind, Severity};
 pub use writers::WriterRow;
 
 use chains::Judged;
-use facts::Covers;
+use facts::{Covers, Said};
 use finding::Findings;
 use heads::Heads;
 use read::Standing;
@@ -136,6 +136,33 @@ struct Point {
     done: bool,
 }
 
+/// Which snapshots there are, and which there must have been.
+#[derive(Default)]
+struct Lineage {
+    published: HashSet<SnapshotId>,
+    forgotten: HashSet<SnapshotId>,
+    /// Those that others were compared with, each with the record of one of these.
+    parents: BTreeMap<SnapshotId, RecordId>,
+}
+
+impl Lineage {
+    fn add(&mut self, record: RecordId, said: &mut Said) {
+        for (id, parent) in said.snapshots.drain(..) {
+            self.published.insert(id);
+            if let Some(parent) = parent {
+                self.parents.entry(parent).or_insert(record);
+            }
+        }
+        self.forgotten.extend(said.forgotten.drain(..));
+    }
+
+    fn absorb(&mut self, other: Lineage) {
+        self.published.extend(other.published);
+        self.forgotten.extend(other.forgotten);
+        self.parents.extend(other.parents);
+    }
+}
+
 /// What all steps share.
 struct Verify<'a> {
     repo: &'a Repository,
@@ -156,6 +183,7 @@ struct Verify<'a> {
     newest: Option<UnixTime>,
     /// From which receipt on writers are not believed. Seconds since 1970.
     revoked: HashMap<WriterId, i64>,
+    lineage: Lineage,
     writers: Writers,
     findings: Findings,
     log: Option<Vec<LogRow>>,
@@ -230,6 +258,7 @@ impl<'a> Verify<'a> {
             complete_after: None,
             newest: None,
             revoked: HashMap::new(),
+            lineage: Lineage::default(),
             writers: Writers::default(),
             findings: Findings::default(),
             log: options.all.then(Vec::new),

@@ -17,7 +17,7 @@ fn a_whole_log_passes_and_is_listed_if_asked_for() {
     bench
         .asof(["verify-log"])
         .exits(0)
-        .shows("the log is whole and true")
+        .shows("what is in the log is true")
         .shows("2 records, 2 chains, 1 writer, 0 findings")
         .shows("compared with no earlier run");
     let all = bench.asof(["verify-log", "--all"]).exits(0);
@@ -98,4 +98,29 @@ fn a_passphrase_is_needed_unless_nothing_is_sealed() {
     let mut command = bench.command();
     command.env_remove("ASOF_PASSWORD").args(["-r", "open", "verify-log"]);
     Ran::of(command.output().unwrap()).exits(0).shows("0 records");
+}
+
+/// Each backup is a chain of its own, but it names the one that it was compared with: that shows
+/// also to a machine that never saw the log before.
+#[test]
+fn a_backup_that_was_deleted_is_missed_by_the_next_one() {
+    let bench = Bench::with_snapshot();
+    let mut logs = vec![records(&bench)];
+    for n in 0..3 {
+        bench.write("src/hello", format!("{n}").as_bytes());
+        bench.backup().exits(0);
+        logs.push(records(&bench));
+    }
+    let listed = bench.asof(["snapshots", "--json"]).exits(0).json();
+    let id = |n: usize| listed["snapshots"][n]["id"].as_str().unwrap().to_owned();
+    // The word that one is forgotten is enough.
+    bench.asof(["forget", &format!("id:{}", id(0))]).exits(0);
+    let forget = || std::fs::remove_dir_all(bench.path("cache")).unwrap();
+    forget();
+    bench.asof(["verify-log"]).exits(0);
+    let third = logs[2].iter().find(|record| !logs[1].contains(record)).unwrap();
+    std::fs::remove_file(third).unwrap();
+    forget();
+    let shown = bench.asof(["verify-log"]).exits(4);
+    shown.shows("snapshot-gone").shows(&id(2)).shows("1 problem in the log");
 }

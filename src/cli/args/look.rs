@@ -84,7 +84,8 @@ pub struct CatArgs {
 /// What the help of this command says.
 pub(super) const STAT: &str =
     "Show all that is known of a file of the past: attributes, owner names, \
-extended attributes, SHA-256, and the snapshot that it is from.
+extended attributes, SHA-256, about how much of the store it takes, from when to when snapshots \
+show it just so, and the snapshot that it is from and who published that.
 
     asof stat web1-etc@yesterday:/fstab";
 

@@ -15,6 +15,8 @@ pub(super) const MOUNT: &str = "Show the past as directories. Nothing there can 
     ls /mnt/at/2026-11-20              the state at the end of that day
     diff -r /mnt/at/yesterday/web1 /mnt/latest/web1
     cp -a /mnt/at/3d-ago/web1/fstab /etc/fstab
+    ls /mnt/history/web1/fstab         every version of a file, deleted ones too
+    ls /mnt/changes/web1               only what differs between two snapshots
     asof umount /mnt
 
 Asks for the passphrase, mounts, and goes to the background. New snapshots appear within seconds.

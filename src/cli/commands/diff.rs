@@ -1,5 +1,7 @@
 //! `asof diff`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use similar::TextDiff;
 
@@ -19,6 +21,8 @@ use crate::repo::browse::Found;
 
 /// Longer files are not compared line by line. Bytes.
 const PATCH_BYTES_MAX: u64 = 8 << 20;
+/// So long a short patch of one file is looked for, before a longer one must do.
+const PATCH_TIME_MAX: Duration = Duration::from_secs(2);
 /// What has a NUL in so many bytes is no text.
 const PROBE_BYTES: usize = 8000;
 
@@ -152,7 +156,10 @@ fn patch(
         return Ok(context.out.line(&format!("Binary files {from} and {to} differ"))?);
     }
     let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
-    let lines = TextDiff::from_lines(before.as_slice(), after.as_slice());
+    // The best answer that is found by then; any is right.
+    let lines = TextDiff::configure()
+        .timeout(PATCH_TIME_MAX)
+        .diff_lines(before.as_slice(), after.as_slice());
     let mut bytes = Vec::new();
     let written = lines.unified_diff().header(&from, &to).to_writer(&mut bytes);
     written.map_err(|error| Failure::from(crate::cli::output::OutputError::from(error)))?;

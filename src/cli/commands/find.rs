@@ -45,7 +45,7 @@ pub fn find(context: &Context, args: &FindArgs) -> Result<Done, Failure> {
     let search = search?;
     let mut table = new_table();
     let mut rows = 0;
-    let hits = search.find(&criteria, stop, |source, hit| {
+    let found = search.find(&criteria, stop, |source, hit| {
         if context.out.is_json() {
             context.out.json(&json!({
                 "source": source,
@@ -53,6 +53,8 @@ pub fn find(context: &Context, args: &FindArgs) -> Result<Done, Failure> {
                 "last_seen": hit.last.at(),
                 "state": state(hit),
                 "snapshot": hit.first.id,
+                "last_snapshot": hit.last.id,
+                "snapshots": hit.snapshots,
                 "entry": entry_json(&hit.path, &hit.entry, &hit.owner),
             }))?;
         } else {
@@ -60,11 +62,18 @@ pub fn find(context: &Context, args: &FindArgs) -> Result<Done, Failure> {
             rows += 1;
             if rows == TABLE_ROWS {
                 context.out.table(&table)?;
-                (table, rows) = (new_table(), 0);
+                (table, rows) = (table.next(), 0);
             }
         }
         Ok::<(), Failure>(())
-    })?;
+    });
+    let hits = match found {
+        Err(failure) if failure.is_of_damaged_index() => {
+            opened.repo.rebuild()?;
+            return Err(failure.hint("the index was made anew: search again"));
+        }
+        other => other?,
+    };
     if rows > 0 {
         context.out.table(&table)?;
     }
@@ -114,7 +123,7 @@ fn criteria(context: &Context, args: &FindArgs, zone: &Zone) -> Result<Criteria,
     };
     let span = |text: &String| -> Result<Span, Failure> {
         let (after, until) = bounds("--mtime", text)?;
-        Ok(Span { after: optional(after)?, until: optional(until)? })
+        in_order("--mtime", Span { after: optional(after)?, until: optional(until)? })
     };
     let size = |text: &String| -> Result<(u64, u64), Failure> {
         let (least, most) = bounds("--size", text)?;
@@ -122,7 +131,11 @@ fn criteria(context: &Context, args: &FindArgs, zone: &Zone) -> Result<Criteria,
             if text.is_empty() { Ok(missing) } else { parse_size(text) }
         };
         let wrong = |error| Failure::usage(crate::base::error_chain(&error));
-        Ok((size(least, 0).map_err(wrong)?, size(most, u64::MAX).map_err(wrong)?))
+        let (least, most) = (size(least, 0).map_err(wrong)?, size(most, u64::MAX).map_err(wrong)?);
+        if least > most {
+            return Err(Failure::usage(format!("--size {text}: nothing is as large and as small")));
+        }
+        Ok((least, most))
     };
     let name = args.name.as_deref().map(name_fits).transpose()?;
     let below = args.path.as_deref().map(plain_path);
@@ -135,12 +148,23 @@ fn criteria(context: &Context, args: &FindArgs, zone: &Zone) -> Result<Criteria,
         kind: args.kind.map(kinds).unwrap_or_default(),
         changed: match args.changed_between.as_slice() {
             [after, until] => {
-                Some(Span { after: Some(instant(after)?), until: Some(instant(until)?) })
+                let span = Span { after: Some(instant(after)?), until: Some(instant(until)?) };
+                Some(in_order("--changed-between", span)?)
             }
             _ => None,
         },
         deleted: args.deleted,
     })
+}
+
+/// A time between two moments, of which the first comes first.
+fn in_order(option: &str, span: Span) -> Result<Span, Failure> {
+    match (span.after, span.until) {
+        (Some(after), Some(until)) if after > until => Err(Failure::usage(format!(
+            "{option}: {after} is later than {until}: write the earlier one first"
+        ))),
+        _ => Ok(span),
+    }
 }
 
 fn bounds<'t>(option: &str, text: &'t str) -> Result<(&'t str, &'t str), Failure> {

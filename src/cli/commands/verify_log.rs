@@ -87,6 +87,8 @@ fn title(report: &VerifyReport) -> String {
         n => format!(", {}", count(n, "notice", "notices")),
     };
     match report.problems {
+        // Without an earlier run nobody knows what was cut off.
+        0 if report.heads.since.is_none() => format!("what is in the log is true{notices}"),
         0 => format!("the log is whole and true{notices}"),
         n => format!("{} in the log{notices}", count(n, "problem", "problems")),
     }

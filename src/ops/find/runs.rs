@@ -83,7 +83,8 @@ impl<'a> Runs<'a> {
             Some(at) => End::Deleted(at),
         };
         let (first, last) = (self.line.get(run.first)?.clone(), self.line.get(run.last)?.clone());
-        let Run { path, entry, owner, .. } = run;
-        Some(Appearance { path, entry, owner, first, last, end })
+        let Run { path, entry, owner, first: from, last: upto } = run;
+        let snapshots = (upto - from + 1) as u64;
+        Some(Appearance { path, entry, owner, first, last, snapshots, end })
     }
 }

@@ -9,7 +9,7 @@ use super::facts::look_at;
 use super::finding::{About, Finding, Findings};
 use super::read::{State, expired};
 use super::writers::Writers;
-use super::{FindingKind, Point, Seen, Verify};
+use super::{FindingKind, Lineage, Point, Seen, Verify};
 use crate::base::{RecordId, WriterId, error_chain};
 use crate::format::checkpoint::Merged;
 use crate::format::names;
@@ -26,6 +26,7 @@ struct Carried {
     findings: Findings,
     writers: Writers,
     revoked: Vec<(WriterId, i64)>,
+    lineage: Lineage,
 }
 
 impl Verify<'_> {
@@ -81,6 +82,7 @@ impl Verify<'_> {
         self.writers.absorb(carried.writers);
         self.findings.absorb(carried.findings);
         self.revoke(carried.revoked);
+        self.lineage.absorb(carried.lineage);
         Ok(())
     }
 
@@ -125,7 +127,8 @@ impl Carried {
             tell(FindingKind::Expired, what);
         } else {
             let facts = merged.facts.iter().map(|(place, bytes)| (*place, bytes.as_slice()));
-            let said = look_at(facts, &signer, repo.config().owner);
+            let mut said = look_at(facts, &signer, repo.config().owner);
+            self.lineage.add(link.record, &mut said);
             said.faults.into_iter().for_each(|(kind, what)| tell(kind, what));
             self.writers.meet(link.writer, &signer, merged.receipt, &said.sources);
             self.revoked.extend(said.revoked);

@@ -59,6 +59,7 @@ impl Verify<'_> {
         for (key, head) in kept.into_iter().flat_map(|kept| &kept.of) {
             self.judge_head(*key, head, &mut judged);
         }
+        self.judge_lineage(&mut judged);
         for (id, standing) in &self.standing {
             if standing.state == State::Gone && !self.covered.contains(id) {
                 let name = names::record(standing.hour, *id);
@@ -69,6 +70,28 @@ impl Verify<'_> {
             }
         }
         judged
+    }
+
+    /// A backup is compared with one before it, and names it. What a collector has dropped from
+    /// the log, a forgotten snapshot and the word that it is, no checkpoint tells of any more:
+    /// where there is one, a snapshot may have gone so.
+    fn judge_lineage(&self, judged: &mut Judged) {
+        if self.newest.is_some() {
+            return;
+        }
+        for (parent, record) in &self.lineage.parents {
+            if self.lineage.published.contains(parent) || self.lineage.forgotten.contains(parent) {
+                continue;
+            }
+            let child = self.seen.iter().find(|one| one.link.record == *record);
+            let about = child.map(|one| self.about(one)).unwrap_or_default();
+            let what = format!(
+                "its snapshot was compared with {parent}, which is neither published nor \
+                 forgotten: a record is missing"
+            );
+            judged.findings.push(Finding::problem(FindingKind::SnapshotGone, about, what));
+            judged.lacks = true;
+        }
     }
 
     /// Numbers and hashes.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::FindingKind;
-use crate::base::{RecordId, UnixTime, WriterId};
+use crate::base::{RecordId, SnapshotId, UnixTime, WriterId};
 use crate::format::fact::{Fact, Signer, may_publish};
 
 /// What the facts of one record come to.
@@ -15,6 +15,10 @@ pub(super) struct Said {
     pub(super) sources: BTreeSet<String>,
     /// The earliest and the latest time at which a snapshot of it was taken.
     pub(super) taken: Option<(UnixTime, UnixTime)>,
+    /// Its snapshots, each with the one that it was compared with.
+    pub(super) snapshots: Vec<(SnapshotId, Option<SnapshotId>)>,
+    /// Snapshots that it forgets.
+    pub(super) forgotten: Vec<SnapshotId>,
     /// Writers that it revokes, and from which receipt on.
     pub(super) revoked: Vec<(WriterId, i64)>,
     /// What it stands for, if it is a checkpoint.
@@ -56,8 +60,10 @@ pub(super) fn look_at<'a>(
                 let at = snapshot.taken;
                 let (first, last) = said.taken.unwrap_or((at, at));
                 said.taken = Some((first.min(at), last.max(at)));
+                said.snapshots.push((snapshot.id, snapshot.parent));
                 said.sources.insert(snapshot.source);
             }
+            Fact::Forget(forget) => said.forgotten.extend(forget.snapshots),
             Fact::Revoke(revoke) if revoke.writer == owner => said.faults.push((
                 FindingKind::BadFact,
                 format!("fact {place} revokes the owner, whom nobody can"),

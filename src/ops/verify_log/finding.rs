@@ -70,6 +70,9 @@ kinds! {
     BadFact "bad-fact",
     /// A record that others of its chain come after, and that is not there.
     Missing "missing",
+    /// A snapshot that another one says it was compared with, and that is neither published nor
+    /// forgotten.
+    SnapshotGone "snapshot-gone",
     /// The end of a chain that was there before and is gone.
     Cut "cut",
     /// A chain that was there before, of which nothing is left.

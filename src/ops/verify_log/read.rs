@@ -162,7 +162,8 @@ impl Verify<'_> {
     }
 
     fn note_read(&mut self, id: RecordId, hour: Hour, receipt: UnixTime, about: About, told: Told) {
-        let Told { header, claimed, deadline, signer, said } = told;
+        let Told { header, claimed, deadline, signer, mut said } = told;
+        self.lineage.add(id, &mut said);
         let about = About { claimed: Some(claimed), ..about.with(&header) };
         let claims = Claims { hour, at: claimed, taken: said.taken };
         for (kind, what) in self.room.faults(receipt, claims) {

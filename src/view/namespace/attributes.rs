@@ -11,6 +11,8 @@ use crate::view::tree::{Found, Tree};
 
 use super::{Item, Namespace, View};
 
+/// What is of a path and not of a file.
+const SEEN: [&[u8]; 2] = [b"first-seen", b"last-seen"];
 /// What asof's own attributes begin with.
 pub const PREFIX: &str = "user.asof.";
 
@@ -30,6 +32,12 @@ impl Namespace {
         }
         let ours = name.strip_prefix(PREFIX.as_bytes()).ok_or(Error::NoAttribute)?;
         let value = match &item {
+            // A number of several names is of none of them: when was which seen?
+            Item::Entry { links, found, .. }
+                if SEEN.contains(&ours) && *links > 1 && !found.is_dir() =>
+            {
+                None
+            }
             Item::Entry { tree, found, .. } => self.of_found(tree, found, ours, reach)?,
             Item::Dir { mtime, .. } if ours == b"time" && self.is_instant(ino) => {
                 Some(mtime.to_string())

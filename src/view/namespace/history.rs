@@ -11,10 +11,10 @@
 //! **Numbers.** Every path that ever was is a directory here. A table of them would grow with
 //! whoever walks through it, so a path goes by the first snapshot that has it and its rank
 //! in that one: the view `history/<source>/<snapshot>` and that rank. The number of a path
-//! stays the same whatever is published later, and the path follows from the number.
+//! stays the same whatever is published later, as long as that snapshot is kept, and the path
+//! follows from the number.
 
 use std::borrow::Cow;
-use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
@@ -39,6 +39,8 @@ use super::{FIRST_POSITION, Item, Life, Looked, Namespace, Row, entry, number};
 const PASTS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// What all of them weigh together: names, states and steps, of about 300 bytes each.
 const WEIGHT_MAX: usize = 40_000;
+/// So many are remembered whatever they weigh: a path, and those above it.
+const KEPT_MIN: usize = 4;
 /// What is in a directory is remembered whole if it had no more states; else its names.
 const STATES_MAX: usize = 10_000;
 /// No longer extension is put behind a version's time. Bytes.
@@ -63,6 +65,8 @@ pub(super) struct Past {
 #[derive(Debug)]
 struct Names {
     seen: BTreeMap<Vec<u8>, NameSeen>,
+    /// The ranks of names, in the first snapshots that have them.
+    ranks: HashMap<Vec<u8>, u64>,
     /// Position in a listing and name. A position is made from the name, so that a name
     /// which comes or goes moves no other one.
     order: Vec<(u64, Vec<u8>)>,
@@ -73,6 +77,12 @@ impl Past {
     fn new(state: &State, path: &[u8], (versions, course): (Vec<Version>, Course)) -> Past {
         let shown = shown(state, path, &versions);
         Past { versions, shown, course, names: OnceLock::new() }
+    }
+
+    fn was_dir(&self) -> bool {
+        self.versions.iter().any(|version| {
+            version.state.as_ref().is_some_and(|there| there.entry.kind == FileKind::Dir)
+        })
     }
 
     fn weight(&self) -> usize {
@@ -102,7 +112,7 @@ impl Past {
 }
 
 impl Names {
-    fn new(seen: BTreeMap<Vec<u8>, NameSeen>) -> Names {
+    fn new(seen: BTreeMap<Vec<u8>, NameSeen>, ranks: HashMap<Vec<u8>, u64>) -> Names {
         let mut order: Vec<_> = seen.keys().map(|name| (position(name), name.clone())).collect();
         order.sort_unstable();
         let mut last = FIRST_POSITION - 1;
@@ -114,7 +124,7 @@ impl Names {
             seen.past.as_ref().map_or(0, |(versions, course)| versions.len() + course.len())
         };
         let weight = seen.values().map(|seen| 1 + past(seen)).sum();
-        Names { seen, order, weight }
+        Names { seen, ranks, order, weight }
     }
 }
 
@@ -147,7 +157,8 @@ impl Pasts {
         let mut pasts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pasts.put(key, Arc::clone(&past));
         let mut all: usize = pasts.iter().map(|(_, past)| past.weight()).sum();
-        while all > WEIGHT_MAX && pasts.len() > 1 {
+        // The directory that it is in is wanted with it, however much that is.
+        while all > WEIGHT_MAX && pasts.len() > KEPT_MIN {
             all -= pasts.pop_lru().map_or(0, |(_, past)| past.weight());
         }
         past
@@ -179,13 +190,26 @@ impl Namespace {
             return Ok(Looked::at(dir, Life::Brief));
         }
         let past = self.past(&state, source, &path, reach)?;
-        let names = self.names_of(&state, &past, source, &path, reach)?;
-        if let Some(seen) = names.seen.get(name) {
-            let head = Head::from(seen.first.as_ref());
-            if let Some(dir) = self.past_in(&head, &wanted, reach)? {
-                return Ok(Looked::at(dir, Life::Brief));
+        // One name costs less than all, unless those are known.
+        let first = match past.names.get() {
+            Some(names) => names.seen.get(name).map(|seen| Head::from(seen.first.as_ref())),
+            None if !past.was_dir() => None,
+            None if reach == Reach::Memory => return Err(Error::WouldBlock),
+            None => {
+                let line = self.line(&state, source, reach)?;
+                let (versions, _) = past.course.follow(self.library.as_ref(), &line, name)?;
+                versions.first().map(|version| Head::from(version.first.as_ref()))
             }
+        };
+        if let Some(head) = first
+            && let Some(dir) = self.past_in(&head, &wanted, reach)?
+        {
+            return Ok(Looked::at(dir, Life::Brief));
         }
+        if past.shown.is_empty() {
+            return Ok(Looked::absent(Life::Momentary));
+        }
+        let names = self.names_of(&state, &past, source, &path, reach)?;
         let mut shown = past.shown(names);
         let version = shown.find(|(_, own, _)| own.as_ref() == name);
         match version.map(|(.., version)| version) {
@@ -212,25 +236,15 @@ impl Namespace {
         let (source, path) = past_of(view, rank, reach)?;
         let past = self.past(&state, source, &path, reach)?;
         let names = self.names_of(&state, &past, source, &path, reach)?;
-        // Most names came with a few snapshots: the directory is looked up once in each.
-        let mut dirs: HashMap<SnapshotId, Option<(Arc<Tree>, u64)>> = HashMap::new();
         let from = names.order.partition_point(|(position, _)| *position <= after);
         for (position, name) in &names.order[from..] {
-            let Some(seen) = names.seen.get(name) else { continue };
-            let dir = match dirs.entry(seen.first.snapshot.id) {
-                Slot::Occupied(known) => known.into_mut(),
-                Slot::Vacant(slot) => {
-                    let tree = self.tree_of(&Head::from(seen.first.as_ref()), reach)?;
-                    let dir = match &tree {
-                        Some(tree) => tree.at(&path, reach)?.filter(Found::is_dir),
-                        None => None,
-                    };
-                    slot.insert(tree.zip(dir.map(|dir| dir.rank)))
-                }
+            let (Some(seen), Some(rank)) = (names.seen.get(name), names.ranks.get(name)) else {
+                continue;
             };
-            let Some((tree, dir)) = dir else { continue };
-            let Some(found) = tree.lookup(*dir, name, reach)? else { continue };
-            let item = self.past_dir(tree, &found, reach)?;
+            let Some(tree) = self.tree_of(&Head::from(seen.first.as_ref()), reach)? else {
+                continue;
+            };
+            let item = self.past_dir(&tree, *rank, reach)?;
             if show(Row { position: *position, name, item, life: Life::Brief }) {
                 return Ok(());
             }
@@ -260,9 +274,7 @@ impl Namespace {
             }
             _ => return Err(Error::NotADirectory),
         };
-        // The kernel lists a directory anew when this changes.
-        let newest = self.state().timelines.of(source).last().map(Head::at);
-        Ok(Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief })
+        Ok(self.dir_of(source, ino))
     }
 
     /// The directory of `history/` above another one.
@@ -291,7 +303,7 @@ impl Namespace {
     fn past_in(&self, head: &Head, path: &[u8], reach: Reach) -> Result<Option<Item>> {
         let Some(tree) = self.tree_of(head, reach)? else { return Ok(None) };
         let Some(found) = tree.at(path, reach)? else { return Ok(None) };
-        Ok(Some(self.past_dir(&tree, &found, reach)?))
+        Ok(Some(self.past_dir(&tree, found.rank, reach)?))
     }
 
     /// What was at a path, in all snapshots of its source: from what is remembered of the
@@ -346,21 +358,47 @@ impl Namespace {
         if let Some(names) = past.names.get() {
             return Ok(names);
         }
-        let was_dir = |version: &Version| {
-            version.state.as_ref().is_some_and(|there| there.entry.kind == FileKind::Dir)
-        };
-        let seen = if !past.versions.iter().any(was_dir) {
-            BTreeMap::new()
-        } else if reach == Reach::Memory {
-            return Err(Error::WouldBlock);
-        } else {
+        let (mut seen, mut ranks) = (BTreeMap::new(), HashMap::new());
+        if past.was_dir() {
+            if reach == Reach::Memory {
+                return Err(Error::WouldBlock);
+            }
             let line = self.line(state, source, reach)?;
-            names(self.library.as_ref(), &line, &past.course, STATES_MAX)?
-        };
-        let names = past.names.get_or_init(|| Names::new(seen));
+            seen = names(self.library.as_ref(), &line, &past.course, STATES_MAX)?;
+            ranks = self.ranks(&seen, path, reach)?;
+        }
+        let names = past.names.get_or_init(|| Names::new(seen, ranks));
         // It weighs more now.
         state.pasts.put((source.to_owned(), path.to_vec()), Arc::clone(past));
         Ok(names)
+    }
+
+    /// The ranks of all names of a directory, each in the first snapshot that has it.
+    fn ranks(
+        &self,
+        seen: &BTreeMap<Vec<u8>, NameSeen>,
+        path: &[u8],
+        reach: Reach,
+    ) -> Result<HashMap<Vec<u8>, u64>> {
+        // Most names came with a few snapshots.
+        let mut by_first: BTreeMap<SnapshotId, (Head, Vec<&[u8]>)> = BTreeMap::new();
+        for (name, seen) in seen {
+            let first = seen.first.as_ref();
+            let begun = || (Head::from(first), Vec::new());
+            by_first.entry(first.snapshot.id).or_insert_with(begun).1.push(name);
+        }
+        let mut ranks = HashMap::with_capacity(seen.len());
+        for (head, names) in by_first.into_values() {
+            let Some(tree) = self.tree_of(&head, reach)? else { continue };
+            let Some(dir) = tree.at(path, reach)?.filter(Found::is_dir) else { continue };
+            // In the order in which they lie there.
+            for name in names {
+                if let Some(found) = tree.lookup(dir.rank, name, reach)? {
+                    ranks.insert(name.to_vec(), found.rank);
+                }
+            }
+        }
+        Ok(ranks)
     }
 
     /// The snapshots of a source, oldest first.
@@ -387,12 +425,18 @@ impl Namespace {
     }
 
     /// The directory of `history/` for a path that this snapshot is the first to have.
-    fn past_dir(&self, tree: &Arc<Tree>, found: &Found, reach: Reach) -> Result<Item> {
+    fn past_dir(&self, tree: &Arc<Tree>, rank: u64, reach: Reach) -> Result<Item> {
         let snapshot = &tree.info().snapshot;
         let key = format!("history/{}/{}", snapshot.source, snapshot.id);
         let path = format!("history/{}", snapshot.source);
         let view = self.enter(key, path, reach, || View::Past(Arc::clone(tree)))?;
-        self.past_item(&view, found.rank, reach)
+        Ok(self.dir_of(&snapshot.source, number(view.number, rank)))
+    }
+
+    fn dir_of(&self, source: &str, ino: u64) -> Item {
+        // The kernel lists a directory anew when this changes.
+        let newest = self.state().timelines.of(source).last().map(Head::at);
+        Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief }
     }
 
     /// A version, as the first snapshot has it that shows it.

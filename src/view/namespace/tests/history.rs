@@ -209,3 +209,23 @@ fn nothing_is_worked_out_by_who_may_not_wait() {
     assert_eq!(list(Reach::Store).unwrap(), 2);
     assert_eq!(list(Reach::Memory).unwrap(), 2);
 }
+
+/// Names of one file have a number together, and each a time of its own: none is told.
+#[test]
+fn a_file_of_several_names_has_no_time_of_its_own() {
+    let linked = || file("1").linked(7);
+    let f = published(&[
+        Sample::dir([("a", linked()), ("alone", file("2"))]),
+        Sample::dir([("a", linked()), ("alone", file("2")), ("b", linked())]),
+    ]);
+    let at = instant_name(time(-999));
+    let told = |path: &str, name: &str| {
+        let ino = f.ino(&format!("snapshots/s/{at}/{path}"));
+        f.namespace.attribute(ino, name.as_bytes(), Reach::Store).is_ok()
+    };
+    assert!(told("alone", "user.asof.first-seen") && told("alone", "user.asof.last-seen"));
+    for path in ["a", "b"] {
+        assert!(!told(path, "user.asof.first-seen") && !told(path, "user.asof.last-seen"));
+        assert!(told(path, "user.asof.sha256") && told(path, "user.asof.writer"));
+    }
+}
