@@ -35,7 +35,8 @@ pub struct DiffArgs {
     /// Paths alone
     #[arg(long, conflicts_with = "patch")]
     pub name_only: bool,
-    /// The lines that differ, as `patch -p1` takes them; of files of at most 8 MiB
+    /// The lines that differ, as `patch -p1` takes them; of files of at most 8 MiB. What a patch
+    /// has no words for is counted on standard error
     #[arg(short, long)]
     pub patch: bool,
     /// End paths with a NUL and write them as they are, for xargs -0

@@ -34,6 +34,7 @@ pub fn diff(context: &Context, args: &DiffArgs) -> Result<Done, Failure> {
         Ok((select(&args.before)?, select(&args.after)?))
     })?;
     let (old, new) = (before.path.clone(), after.path.clone());
+    let mut unsaid = 0_u64;
     let totals = diff::diff(library.as_ref(), &before, &after, &context.stop, |changed| {
         let path = joined(&new, changed.path);
         if context.out.is_json() {
@@ -44,7 +45,8 @@ pub fn diff(context: &Context, args: &DiffArgs) -> Result<Done, Failure> {
                 false => context.out.line(&printable(&path))?,
             }
         } else if args.patch {
-            patch(context, library.as_ref(), &joined(&old, changed.path), &path, changed)?;
+            let old = joined(&old, changed.path);
+            unsaid += u64::from(!patch(context, library.as_ref(), &old, &path, changed)?);
         } else {
             let mut line = format!("{} {}", changed.change.letter(), printable(&path));
             if args.stat {
@@ -56,6 +58,13 @@ pub fn diff(context: &Context, args: &DiffArgs) -> Result<Done, Failure> {
     })?;
     if args.stat {
         context.out.line(&summary(&totals))?;
+    }
+    if unsaid > 0 {
+        context.out.warning(&format!(
+            "{} left out, for which a patch has no words: links, directories, modes, owners, \
+             times; `asof diff --stat` lists them",
+            count(unsaid, "change is", "changes are")
+        ));
     }
     Ok(Done::new(summary(&totals)).with(&totals))
 }
@@ -125,19 +134,21 @@ fn change_json(path: &[u8], changed: &Changed<'_>) -> Value {
     })
 }
 
-/// Writes the lines in which two files differ.
+/// Writes the lines in which two files differ. False if a patch cannot say what changed, or
+/// not all of it.
 fn patch(
     context: &Context,
     library: &dyn Library,
     old: &[u8],
     new: &[u8],
     changed: &Changed<'_>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let is_file = |found: &&Found| found.entry().kind == FileKind::File;
     let (before, after) = (changed.before.filter(is_file), changed.after.filter(is_file));
     if before.is_none() && after.is_none() || changed.change == Change::Attributes {
-        // A patch has no words for these.
-        return Ok(());
+        // A directory comes and goes with the files in it.
+        let found = changed.before.xor(changed.after).map(Found::entry);
+        return Ok(found.and_then(|entry| entry.subtree).is_some_and(|tree| tree.entries > 0));
     }
     let text = |side: Option<&Found>| match side {
         None => Ok(Some(Vec::new())),
@@ -153,7 +164,8 @@ fn patch(
     };
     let (before, after) = (text(before)?, text(after)?);
     if !is_text(&before) || !is_text(&after) {
-        return Ok(context.out.line(&format!("Binary files {from} and {to} differ"))?);
+        context.out.line(&format!("Binary files {from} and {to} differ"))?;
+        return Ok(true);
     }
     let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
     // The best answer that is found by then; any is right.
@@ -163,5 +175,8 @@ fn patch(
     let mut bytes = Vec::new();
     let written = lines.unified_diff().header(&from, &to).to_writer(&mut bytes);
     written.map_err(|error| Failure::from(crate::cli::output::OutputError::from(error)))?;
-    Ok(context.out.bytes(&bytes)?)
+    context.out.bytes(&bytes)?;
+    let aspects = changed.aspects;
+    let is_whole = !(aspects.kind || aspects.mode || aspects.owner || aspects.xattrs);
+    Ok(is_whole && !bytes.is_empty())
 }
