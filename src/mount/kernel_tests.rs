@@ -16,10 +16,10 @@ mod passthrough;
 mod push;
 mod times;
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -71,6 +71,19 @@ impl Mounted {
 
     fn path(&self, path: &str) -> PathBuf {
         self.point.path().join(path)
+    }
+
+    /// A shell at the root that runs a script, and what it says.
+    fn shell(&self, script: &str) -> (Child, BufReader<ChildStdout>) {
+        let mut shell = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(self.point.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(shell.stdout.take().unwrap());
+        (shell, said)
     }
 
     fn end(&mut self) -> Result<(), MountError> {

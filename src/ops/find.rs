@@ -17,6 +17,7 @@ use crate::index::Index;
 use crate::ops::Result as OpsResult;
 use crate::ops::select::check_known;
 use crate::repo::{self, Library};
+use crate::source::path;
 use crate::view::as_of::{Head, Timelines};
 
 use self::gather::{Gathered, Gatherer};
@@ -104,13 +105,12 @@ pub struct Criteria {
 
 impl Criteria {
     fn want(&self, path: &[u8], entry: &Entry) -> bool {
-        let name = || path.rsplit(|b| *b == b'/').next().unwrap_or_default();
         let is_below = |base: &Vec<u8>| {
             path.strip_prefix(base.as_slice())
                 .is_some_and(|rest| base.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
         };
         let is_file = entry.kind == FileKind::File;
-        self.name.as_ref().is_none_or(|fits| fits(name()))
+        self.name.as_ref().is_none_or(|fits| fits(path::last(path)))
             && self.below.as_ref().is_none_or(is_below)
             && self.size.is_none_or(|(least, most)| is_file && (least..=most).contains(&entry.size))
             && self.mtime.is_none_or(|mtime| mtime.holds(entry.mtime))

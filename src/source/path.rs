@@ -43,6 +43,19 @@ pub(crate) fn names(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|b| *b == b'/').filter(|n| !n.is_empty())
 }
 
+/// The path of the directory that a path ends in, and its name there; none if it is empty.
+pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(slash) => Some((&path[..slash], &path[slash + 1..])),
+        None => (!path.is_empty()).then_some((&[], path)),
+    }
+}
+
+/// The name at the end of a path; empty if that is.
+pub(crate) fn last(path: &[u8]) -> &[u8] {
+    split(path).map_or(path, |(_, name)| name)
+}
+
 /// Opens an absolute path of any length.
 pub(crate) fn open(path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;

@@ -89,16 +89,6 @@ impl Course {
     }
 }
 
-/// The name at the end of a path, and the path of the directory that it is in; none for the
-/// root.
-#[must_use]
-pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    match path.iter().rposition(|b| *b == b'/') {
-        Some(slash) => Some((&path[..slash], &path[slash + 1..])),
-        None => (!path.is_empty()).then_some((&[], path)),
-    }
-}
-
 /// What was there in some snapshots in a row.
 #[derive(Debug, Clone)]
 pub struct Version {

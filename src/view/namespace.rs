@@ -196,10 +196,7 @@ impl Namespace {
             (View::Instant(at), LATEST_RANK) => {
                 Ok(Item::Link { ino, target: format!("at/{}", instant_name(*at)), mtime: *at })
             }
-            (View::Source(source) | View::Changes(source), 0) => {
-                let newest = self.state().timelines.of(source).last().map(Head::at);
-                Ok(Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief })
-            }
+            (View::Source(source) | View::Changes(source), 0) => Ok(self.dir_of(source, ino)),
             (View::Pair { after, .. }, 0) => {
                 Ok(Item::Dir { ino, mtime: after.info().shown_from(), life: Life::Forever })
             }
@@ -356,6 +353,13 @@ impl Namespace {
     fn newest_at<'s>(&self, state: &'s State, source: &str, time: &str) -> Option<&'s Head> {
         let wanted = state.instant(time, &self.zone, self.clock.now())?;
         state.timelines.newest(source, wanted)
+    }
+
+    /// A directory whose names come with the snapshots of a source.
+    fn dir_of(&self, source: &str, ino: u64) -> Item {
+        // The kernel lists a directory anew when this changes.
+        let newest = self.state().timelines.of(source).last().map(Head::at);
+        Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief }
     }
 
     fn fixed_named(&self, ino: u64, life: Life, reach: Reach) -> Result<Looked> {

@@ -18,7 +18,7 @@ use crate::format::node::{Entry, FileKind, Owner};
 use crate::ops::look::{self, Description, Listed, Walk, kind_name, mode_text};
 use crate::ops::select::{Selected, select};
 use crate::repo::Library;
-use crate::source::path::shown;
+use crate::source::path::{last, shown};
 use crate::view::{Selector, Zone};
 
 /// How many lines of a long listing are aligned with each other.
@@ -46,7 +46,7 @@ pub(super) fn each_entry(
     mut visit: impl FnMut(&Listed) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (tree, from) = look::in_tree(library, selected)?;
-    let name = selected.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let name = last(&selected.path);
     for step in Walk::new(&tree, from, recursive) {
         if context.stop.is_raised() {
             return Err(crate::repo::Error::Interrupted.into());

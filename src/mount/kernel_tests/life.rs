@@ -1,6 +1,6 @@
 //! The life of a mount: what changes under it, what fails, how it ends.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead};
 use std::os::fd::AsRawFd;
 use std::process::Stdio;
 
@@ -33,14 +33,8 @@ fn latest_follows_and_a_shell_inside_stays() {
     let list = |dir: &str| out(&format!("ls {}", mounted.path(dir).display()));
     assert_eq!((read().as_str(), list("at").lines().count()), ("1", 1));
     assert_eq!(list("snapshots/s").lines().count(), 1);
-    let mut shell = Command::new("sh")
-        .args(["-c", "cd latest/s && echo in && read go && cat version && ls && cat ../s/version"])
-        .current_dir(mounted.point.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(shell.stdout.take().unwrap());
+    let (mut shell, mut said) =
+        mounted.shell("cd latest/s && echo in && read go && cat version && ls && cat ../s/version");
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     assert_eq!(line, "in\n");

@@ -1,10 +1,9 @@
 //! Names of times through the kernel, and directories of times that somebody is in.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::process::Stdio;
 
 use super::*;
 use crate::view::instant_name;
@@ -29,14 +28,7 @@ fn whoever_has_entered_an_instant_stays_in_it() {
     let script = "cd latest && ls && cat s/version t/version && echo && read go && \
                   ls && cat s/version t/version && echo && ls new 2>/dev/null; \
                   cd -P s && cat version ../t/version && ls ..";
-    let mut shell = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(mounted.point.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(shell.stdout.take().unwrap());
+    let (mut shell, mut said) = mounted.shell(script);
     let mut lines = || {
         let mut line = String::new();
         said.read_line(&mut line).unwrap();

@@ -14,6 +14,7 @@ use crate::ops::select::known_snapshot;
 use crate::ops::{Error, Result};
 use crate::repo::browse::Found;
 use crate::repo::{self, Library};
+use crate::source::path;
 use crate::view::as_of::Head;
 use crate::view::compare::{Go, compare};
 
@@ -41,8 +42,8 @@ impl Gatherer<'_> {
     /// yet, and takes out those that are not there any more.
     pub(super) fn gather(&self, source: &str, line: &[Head]) -> Result<Gathered> {
         loop {
-            let known = self.index.search_source(source).map_err(repo::Error::from)?;
-            let SearchSource { number: source, next, snapshots } = known;
+            let SearchSource { number: source, next, snapshots } =
+                self.index.search_source(source)?;
             let known = self.reconcile(source, snapshots, line)?;
             // Another process does the same and was faster: its work counts.
             let Some(numbers) = self.go_on(source, next, known, line)? else { continue };
@@ -71,10 +72,10 @@ impl Gatherer<'_> {
         known.truncate(same);
         let last = known.last().map(|snapshot| snapshot.number);
         if is_cut || newest != last {
-            self.index.cut_search(source, last).map_err(repo::Error::from)?;
+            self.index.cut_search(source, last)?;
         }
         if !gone.is_empty() {
-            self.index.drop_search(source, &gone).map_err(repo::Error::from)?;
+            self.index.drop_search(source, &gone)?;
         }
         Ok(known)
     }
@@ -128,8 +129,7 @@ impl Gatherer<'_> {
         let mut changes: Vec<SearchChange> = Vec::new();
         let mut keep = |changes: &mut Vec<SearchChange>, now: SearchSnapshot| -> Result<bool> {
             let (above, begun_as) = (above.as_ref(), begun.as_ref());
-            let is_kept = self.index.keep_search(source, above, begun_as, &now, changes);
-            let is_kept = is_kept.map_err(repo::Error::from)?;
+            let is_kept = self.index.keep_search(source, above, begun_as, &now, changes)?;
             changes.clear();
             begun = Some(now);
             Ok(is_kept)
@@ -196,7 +196,6 @@ pub(super) fn encode(found: &Found) -> Vec<u8> {
 /// What [`encode`] made, with the name of its path.
 pub(super) fn decode(path: &[u8], body: &[u8]) -> Option<(Entry, Owner)> {
     let (mut entry, owner): (Entry, Owner) = minicbor::decode(body).ok()?;
-    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    entry.name = name.to_vec().into();
+    entry.name = path::last(path).to_vec().into();
     Some((entry, owner))
 }

@@ -25,9 +25,10 @@ use lru::LruCache;
 use crate::base::SnapshotId;
 use crate::format::node::FileKind;
 use crate::repo::SnapshotInfo;
+use crate::source::path::{last, split};
 use crate::view::as_of::Head;
 use crate::view::error::{Error, Reach, Result};
-use crate::view::history::{Course, NameSeen, Version, names, root_versions, split};
+use crate::view::history::{Course, NameSeen, Version, names, root_versions};
 use crate::view::tree::{Found, Tree};
 
 use super::list::by_time;
@@ -433,12 +434,6 @@ impl Namespace {
         Ok(self.dir_of(&snapshot.source, number(view.number, rank)))
     }
 
-    fn dir_of(&self, source: &str, ino: u64) -> Item {
-        // The kernel lists a directory anew when this changes.
-        let newest = self.state().timelines.of(source).last().map(Head::at);
-        Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief }
-    }
-
     /// A version, as the first snapshot has it that shows it.
     fn version(
         &self,
@@ -472,7 +467,7 @@ fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
 /// What versions are called: by the time at which they were first seen, with what the file's
 /// name ends with.
 fn shown(state: &State, path: &[u8], versions: &[Version]) -> Vec<(u64, Vec<u8>, usize)> {
-    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let name = last(path);
     let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0);
     let extension = dot.map(|dot| &name[dot..]).filter(|text| text.len() <= EXTENSION_MAX);
     let files = versions.iter().enumerate().filter(|(_, version)| {
