@@ -13,7 +13,9 @@ pub mod time;
 pub mod units;
 
 pub use clock::Clock;
-pub use ids::{ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, WriterId};
+pub use ids::{
+    ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, StreamId, WriterId,
+};
 pub use kind::{Kind, error_chain};
 pub use pause::pause;
 pub use progress::Progress;

@@ -17,6 +17,7 @@ pub mod names;
 pub mod node;
 pub mod pack;
 pub mod record;
+pub mod segment;
 pub mod writerfile;
 
 use crate::base::Kind;

@@ -18,6 +18,7 @@ mod packs;
 mod scan;
 mod schema;
 mod search;
+mod segments;
 mod snapshots;
 mod survey;
 mod views;
@@ -30,6 +31,7 @@ pub use packs::{
 };
 pub use scan::{ScanSource, ScannedDir};
 pub use search::{SearchChange, SearchSnapshot, SearchSource, SearchVersion};
+pub use segments::{BaseRow, FoldedSegment, SegmentRow, SegmentSpan};
 pub use snapshots::{SnapshotMoment, SnapshotRow};
 pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, Spoiled, Survey};
 

@@ -138,6 +138,10 @@ id! {
     SnapshotId, 16
 }
 id! {
+    /// A stream, an unbroken line of states of a database: random.
+    StreamId, 16
+}
+id! {
     /// The records of one publishing process: random.
     ChainId, 16
 }

@@ -14,6 +14,7 @@ use crate::base::{
 use crate::format::item::{self, Item};
 use crate::format::node::{Entry, LinkGroup, LinkId, Owner, check_entry};
 use crate::format::pack::PackFact;
+use crate::format::segment::{Segment, StreamPoint};
 use crate::format::{FormatError, decode_whole, encode};
 
 /// A source was in this state.
@@ -68,6 +69,9 @@ pub struct Snapshot {
     /// From when on it is no longer wanted.
     #[n(15)]
     pub expires: Option<UnixTime>,
+    /// Of a database that is followed, which of its states it is.
+    #[n(16)]
+    pub point: Option<StreamPoint>,
 }
 
 impl Snapshot {
@@ -97,6 +101,7 @@ impl Snapshot {
             links: Links::Inline(Vec::new()),
             program: concat!("asof ", env!("CARGO_PKG_VERSION")).into(),
             expires: None,
+            point: None,
         }
     }
 }
@@ -274,6 +279,8 @@ pub enum Fact {
     Revoke(Revoke),
     /// The grace period is another.
     Grace(Grace),
+    /// Changes of a stream.
+    Segment(Box<Segment>),
     /// Something that a later version knows.
     Unknown(u64),
 }
@@ -287,6 +294,7 @@ const DELETED: u64 = 7;
 const CHECKPOINT: u64 = 8;
 const REVOKE: u64 = 9;
 const GRACE: u64 = 10;
+const SEGMENT: u64 = 11;
 
 impl Fact {
     /// What the fact states, in a word or two.
@@ -302,6 +310,7 @@ impl Fact {
             Fact::Checkpoint(_) => "checkpoint",
             Fact::Revoke(_) => "revoke",
             Fact::Grace(_) => "grace",
+            Fact::Segment(_) => "segment",
             Fact::Unknown(_) => "unknown",
         }
     }
@@ -323,6 +332,7 @@ impl Fact {
             Fact::Checkpoint(checkpoint) => (CHECKPOINT, encode(checkpoint)),
             Fact::Revoke(revoke) => (REVOKE, encode(revoke)),
             Fact::Grace(grace) => (GRACE, encode(grace)),
+            Fact::Segment(segment) => (SEGMENT, encode(segment.as_ref())),
             Fact::Unknown(kind) => unreachable!("a fact of unknown kind {kind} is never made"),
         };
         item::encode(refs, kind, &body)
@@ -353,6 +363,11 @@ impl Fact {
             }
             REVOKE => Fact::Revoke(decode_whole("revoke", item.body)?),
             GRACE => Fact::Grace(decode_whole("grace", item.body)?),
+            SEGMENT => {
+                let segment: Segment = decode_whole("segment", item.body)?;
+                segment.check(item.refs.len())?;
+                Fact::Segment(Box::new(segment))
+            }
             other => Fact::Unknown(other),
         };
         Ok((item.refs, fact))
@@ -403,8 +418,8 @@ pub enum Signer {
 
 /// The normative table: who may publish what.
 ///
-/// The owner may publish everything. A writer may publish packs, snapshots of the
-/// sources that its certificate names, and pins, which only ever keep things.
+/// The owner may publish everything. A writer may publish packs, snapshots and segments of
+/// the sources that its certificate names, and pins, which only ever keep things.
 /// What nobody knows yet, nobody but the owner may publish.
 #[must_use]
 pub fn may_publish(signer: &Signer, fact: &Fact) -> bool {
@@ -413,6 +428,7 @@ pub fn may_publish(signer: &Signer, fact: &Fact) -> bool {
         (Signer::Writer(certificate), Fact::Snapshot(snapshot)) => {
             certificate.allows(&snapshot.source)
         }
+        (Signer::Writer(certificate), Fact::Segment(segment)) => certificate.allows(&segment.source),
         (
             Signer::Writer(_),
             Fact::Forget(_)

@@ -53,7 +53,7 @@ pub struct PinRow {
     pub writer: WriterId,
 }
 
-/// A snapshot, forgotten or not.
+/// A snapshot or a segment, forgotten or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootRow {
     /// Its id.
@@ -234,7 +234,7 @@ impl Index {
         })
     }
 
-    /// Every snapshot that is believed, forgotten ones and copies included.
+    /// Every snapshot and segment that is believed, forgotten ones and copies included.
     ///
     /// # Errors
     ///
@@ -247,9 +247,12 @@ impl Index {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
                 "SELECT id, receipt, writer, late, fact,
-                     EXISTS (SELECT 1 FROM forgotten WHERE forgotten.snapshot = snapshot.id)
-                 FROM snapshot WHERE {} ORDER BY number",
-                not_revoked("snapshot")
+                     EXISTS (SELECT 1 FROM forgotten WHERE forgotten.snapshot = root.id)
+                 FROM (SELECT number, id, receipt, writer, late, fact FROM snapshot
+                       UNION ALL SELECT number, id, receipt, writer, late, fact FROM segment)
+                     AS root
+                 WHERE {} ORDER BY number",
+                not_revoked("root")
             ))?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {

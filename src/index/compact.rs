@@ -155,7 +155,7 @@ impl Index {
         })
     }
 
-    /// Whether a snapshot is forgotten, by `forgotten_until`, and whatever was said of
+    /// Whether a snapshot or segment is forgotten, by `forgotten_until`, and whatever was said of
     /// it came by `said_until`: its publications, and pins that name it.
     ///
     /// # Errors
@@ -171,6 +171,7 @@ impl Index {
             db.prepare_cached(
                 "SELECT 1 FROM forgotten WHERE snapshot = ?1 AND receipt <= ?2
                      AND NOT EXISTS (SELECT 1 FROM snapshot WHERE id = ?1 AND receipt > ?3)
+                     AND NOT EXISTS (SELECT 1 FROM segment WHERE id = ?1 AND receipt > ?3)
                      AND NOT EXISTS (SELECT 1 FROM pin WHERE snapshot = ?1 AND receipt > ?3)",
             )?
             .exists((id.0.as_slice(), forgotten_until, said_until))

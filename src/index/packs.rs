@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::{Index, Result, bad_column, optional};
-use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, UnixTime, WriterId};
+use super::{FoldedSegment, Index, Result, bad_column, optional};
+use crate::base::{ChainId, ChunkId, PackId, RecordId, SnapshotId, StreamId, UnixTime, WriterId};
 
 /// The bytes of all packs, each once however many claim it.
 const STORED_BYTES: &str = "SELECT coalesce(sum(size), 0)
@@ -38,6 +38,8 @@ pub struct FoldedRecord {
     pub packs: Vec<FoldedPack>,
     /// The snapshots that it publishes.
     pub snapshots: Vec<FoldedSnapshot>,
+    /// The segments that it publishes.
+    pub segments: Vec<FoldedSegment>,
     /// The snapshots that it forgets.
     pub forgotten: Vec<SnapshotId>,
     /// The writers that it revokes, and from which receipt on. Seconds since 1970.
@@ -65,6 +67,8 @@ pub struct FoldedSnapshot {
     pub source: String,
     /// When it was taken, as its writer says.
     pub taken: UnixTime,
+    /// The stream that it is a state of, and its position there.
+    pub point: Option<(StreamId, u64)>,
     /// The whole fact.
     pub fact: Vec<u8>,
 }
@@ -432,6 +436,9 @@ fn fold_one<'a>(
     }
     for snapshot in &record.snapshots {
         super::snapshots::fold(db, record, snapshot)?;
+    }
+    for segment in &record.segments {
+        super::segments::fold(db, record, segment)?;
     }
     for id in &record.forgotten {
         db.prepare_cached(

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -63,6 +63,24 @@ CREATE TABLE snapshot (
 -- Has all that places a snapshot in time, so that no row need be read for it.
 CREATE INDEX snapshot_in_time ON snapshot
     (id, receipt, record, writer, source, taken, nanos, mark);
+
+-- Segments of streams, by when and where in the stream they begin.
+CREATE TABLE segment (
+    number INTEGER PRIMARY KEY, id BLOB NOT NULL, record BLOB NOT NULL,
+    receipt INTEGER NOT NULL, writer BLOB NOT NULL, late INTEGER NOT NULL,
+    source TEXT NOT NULL, stream BLOB NOT NULL, after INTEGER NOT NULL, last INTEGER NOT NULL,
+    begins INTEGER NOT NULL, begins_nanos INTEGER NOT NULL,
+    ends INTEGER NOT NULL, ends_nanos INTEGER NOT NULL,
+    fact BLOB NOT NULL, checksum BLOB NOT NULL, UNIQUE (id, record)
+);
+CREATE INDEX segment_in_time ON segment (source, begins, begins_nanos, after);
+CREATE INDEX segment_in_stream ON segment (stream, after, last DESC);
+-- Snapshots that are states of streams.
+CREATE TABLE base (
+    stream BLOB NOT NULL, position INTEGER NOT NULL, snapshot BLOB NOT NULL,
+    record BLOB NOT NULL, PRIMARY KEY (stream, position, snapshot, record)
+) WITHOUT ROWID;
+
 CREATE TABLE forgotten (
     snapshot BLOB PRIMARY KEY, receipt INTEGER NOT NULL
 ) WITHOUT ROWID;

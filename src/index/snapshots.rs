@@ -41,7 +41,7 @@ pub(super) fn fold(
     record: &FoldedRecord,
     snapshot: &FoldedSnapshot,
 ) -> rusqlite::Result<()> {
-    let FoldedSnapshot { id, source, taken, fact } = snapshot;
+    let FoldedSnapshot { id, source, taken, point, fact } = snapshot;
     let writer = record.writer.map(|w| w.0).unwrap_or_default();
     let own = record.id.or(record.carried).map(|r| r.0).unwrap_or_default();
     // Which of several records stands is decided when it is read: who published the
@@ -69,6 +69,9 @@ pub(super) fn fold(
         taken.nanos,
         mark(&id.0, record.receipt, &writer, source, *taken),
     ))?;
+    if let Some(point) = point {
+        super::segments::fold_base(db, record, id, *point)?;
+    }
     if !record.late {
         // Whoever vouched for it too late, somebody did in time.
         db.prepare_cached("UPDATE snapshot SET late = 0 WHERE id = ?1 AND record = ?2 AND late")?

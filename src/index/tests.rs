@@ -30,7 +30,7 @@ fn record(n: u8) -> FoldedRecord {
 
 fn snapshot(n: u8, fact: Vec<u8>) -> FoldedSnapshot {
     let taken = UnixTime::new(i64::from(n), 5);
-    FoldedSnapshot { id: SnapshotId([n; 16]), source: "www".to_owned(), taken, fact }
+    FoldedSnapshot { id: SnapshotId([n; 16]), source: "www".to_owned(), taken, point: None, fact }
 }
 
 #[test]

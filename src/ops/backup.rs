@@ -329,6 +329,7 @@ pub(crate) fn publish(
         links,
         program: concat!("asof ", env!("CARGO_PKG_VERSION")).into(),
         expires: options.expires,
+        point: None,
     };
     let id = snapshot.id;
     let fact = Fact::Snapshot(Box::new(snapshot)).encode(&refs);

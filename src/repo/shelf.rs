@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::base::{ChunkId, SnapshotId};
 use crate::repo::library::{FileContent, Library, LoadedNode, Moment, SnapshotInfo, Whence};
 use crate::repo::reader::{Ahead, Hint, Reader, ReaderOptions};
+use crate::repo::streams::{StateFile, States, is_state_dir};
 use crate::repo::{Error, LocalOptions, Repository, Result};
 
 /// A repository with a reader and what fetches ahead of it.
@@ -15,10 +16,14 @@ pub struct Shelf {
     // Before the reader, so that its threads end first.
     ahead: Ahead,
     reader: Arc<Reader>,
+    states: States,
     /// The snapshots that the last refresh saw: another process may have learnt of
     /// others since.
-    seen: Mutex<Option<(i64, i64, i64)>>,
+    seen: Mutex<Option<Seen>>,
 }
+
+/// Numbers that change with the snapshots, and with the segments.
+type Seen = ((i64, i64, i64), i64);
 
 impl Shelf {
     /// Opens a repository's content for reading.
@@ -36,8 +41,9 @@ impl Shelf {
             None => options.for_bucket(),
         };
         let reader = Arc::new(repo.reader(local, options)?);
-        let seen = Mutex::new(repo.index().snapshots_version().ok());
-        Ok(Shelf { repo: Arc::clone(repo), ahead: Ahead::start(&reader), reader, seen })
+        let seen = Mutex::new(seen(repo).ok());
+        let (ahead, states) = (Ahead::start(&reader), States::new(repo));
+        Ok(Shelf { repo: Arc::clone(repo), ahead, reader, states, seen })
     }
 
     /// The repository.
@@ -51,6 +57,10 @@ impl Shelf {
     pub fn reader(&self) -> &Arc<Reader> {
         &self.reader
     }
+}
+
+fn seen(repo: &Repository) -> Result<Seen> {
+    Ok((repo.index().snapshots_version()?, repo.index().segments_version()?))
 }
 
 /// The kernel asks for so much at once when a program reads with large buffers. Bytes.
@@ -68,7 +78,10 @@ impl Library for Shelf {
     }
 
     fn snapshot(&self, id: &SnapshotId) -> Result<Option<Arc<SnapshotInfo>>> {
-        self.repo.snapshot(id)
+        match self.repo.snapshot(id)? {
+            Some(info) => Ok(Some(info)),
+            None => self.states.snapshot(self, id),
+        }
     }
 
     fn refresh(&self) -> Result<bool> {
@@ -79,21 +92,34 @@ impl Library for Shelf {
         if !current {
             self.reader.forget_places();
         }
-        let now = Some(self.repo.index().snapshots_version()?);
+        let now = Some(seen(&self.repo)?);
         let before =
             std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+        if !current || now.map(|seen| seen.0) != before.map(|seen| seen.0) {
+            // What was forgotten may be part of them.
+            self.states.clear();
+        }
         Ok(!current || now != before)
     }
 
     fn node(&self, id: &ChunkId) -> Result<Arc<LoadedNode>> {
-        self.reader.node(id)
+        match is_state_dir(id) {
+            true => self.states.dir(self, id),
+            false => self.reader.node(id),
+        }
     }
 
     fn node_in_memory(&self, id: &ChunkId) -> Option<Arc<LoadedNode>> {
+        if is_state_dir(id) {
+            return None;
+        }
         self.reader.node_in_memory(id)
     }
 
     fn read(&self, content: &FileContent, offset: u64, length: usize) -> Result<Bytes> {
+        if let Some(file) = StateFile::of(content) {
+            return self.states.read(self, &self.reader, file, offset, length);
+        }
         // Who asks for so much of a file's beginning means to read it all.
         let from_start = offset == 0 && length >= WHOLE_BYTES;
         let in_order = from_start || self.ahead.is_in_order(content, offset);
@@ -103,13 +129,19 @@ impl Library for Shelf {
     }
 
     fn read_in_memory(&self, content: &FileContent, offset: u64, length: usize) -> Option<Bytes> {
+        if StateFile::of(content).is_some() {
+            return None;
+        }
         let bytes = self.reader.read_in_memory(content, offset, length)?;
         self.ahead.note(&self.reader, content, offset, offset + bytes.len() as u64);
         Some(bytes)
     }
 
     fn seek(&self, content: &FileContent, offset: u64, whence: Whence) -> Result<Option<u64>> {
-        self.reader.seek(content, offset, whence)
+        match StateFile::of(content) {
+            Some(file) => self.states.seek(self, file, offset, whence),
+            None => self.reader.seek(content, offset, whence),
+        }
     }
 
     fn prefetch(&self, contents: &[FileContent]) {
@@ -164,7 +196,11 @@ impl Library for Shelf {
     }
 
     fn stored_size(&self, content: &FileContent) -> Result<u64> {
-        self.reader.stored_size(content)
+        match StateFile::of(content) {
+            // What the changes since take lies in segments, with those of other states.
+            Some(file) => self.reader.stored_size(&self.states.base_content(self, file)?),
+            None => self.reader.stored_size(content),
+        }
     }
 
     fn stored_bytes(&self) -> Result<u64> {

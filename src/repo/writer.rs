@@ -148,6 +148,23 @@ impl Writer {
         progress: &Arc<Progress>,
         stop: &Stop,
     ) -> Result<Writer> {
+        Writer::start_on(Chain::default(), repo, options, baseline, progress, stop)
+    }
+
+    /// The same, with a chain that the process began before: [`Writer::finish_chain`]
+    /// returns it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::start`].
+    pub fn start_on(
+        chain: Chain,
+        repo: &Arc<Repository>,
+        options: WriterOptions,
+        baseline: Option<Baseline>,
+        progress: &Arc<Progress>,
+        stop: &Stop,
+    ) -> Result<Writer> {
         repo.check_writable()?;
         let shared = Arc::new(Shared {
             repo: Arc::clone(repo),
@@ -190,7 +207,7 @@ impl Writer {
         }
         drop(stored);
         let for_publisher = Arc::clone(&shared);
-        let publisher = spawn("publish", move || publish(&for_publisher, &to_publish))?;
+        let publisher = spawn("publish", move || publish(&for_publisher, chain, &to_publish))?;
         Ok(Writer { shared, frames: Some(frames), stages, publisher: Some(publisher) })
     }
 
@@ -219,17 +236,29 @@ impl Writer {
     /// # Errors
     ///
     /// The first that any stage met; then `last` is not published.
-    pub fn finish(mut self, last: Vec<EncodedFact>) -> Result<(Option<Published>, Written)> {
+    pub fn finish(self, last: Vec<EncodedFact>) -> Result<(Option<Published>, Written)> {
+        self.finish_chain(last).map(|(published, written, _)| (published, written))
+    }
+
+    /// The same, and returns the chain, so that what is published next goes on with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::finish`].
+    pub fn finish_chain(
+        mut self,
+        last: Vec<EncodedFact>,
+    ) -> Result<(Option<Published>, Written, Chain)> {
         let mut publishing = self.join()?;
         let written = &mut publishing.written;
         written.chunks_new = self.shared.chunks_new.load(Ordering::Relaxed);
         written.bytes_new = self.shared.bytes_new.load(Ordering::Relaxed);
         written.chunks_known = self.shared.chunks_known.load(Ordering::Relaxed);
         if self.shared.options.dry_run {
-            return Ok((None, publishing.written));
+            return Ok((None, publishing.written, publishing.chain));
         }
         let published = publishing.publish_waiting(&self.shared, last)?;
-        Ok((published, publishing.written))
+        Ok((published, publishing.written, publishing.chain))
     }
 
     /// Bytes of chunks that the repository did not have, so far.
@@ -398,9 +427,12 @@ fn upload(shared: &Shared, built: BuiltPack, stored: &Sender<(PackFact, UnixTime
     Ok(())
 }
 
-fn publish(shared: &Shared, stored: &Receiver<(PackFact, UnixTime)>) -> Publishing {
-    let mut publishing =
-        Publishing { chain: Chain::default(), waiting: Vec::new(), written: Written::default() };
+fn publish(
+    shared: &Shared,
+    chain: Chain,
+    stored: &Receiver<(PackFact, UnixTime)>,
+) -> Publishing {
+    let mut publishing = Publishing { chain, waiting: Vec::new(), written: Written::default() };
     for (pack, receipt) in stored {
         shared.repo.note_store_time(receipt);
         shared.standing.on(receipt.seconds);

@@ -1,9 +1,10 @@
 use super::*;
-use crate::base::RepositoryId;
+use crate::base::{RepositoryId, StreamId};
 use crate::codec::hash::ChunkKind;
 use crate::format::certificate::Certificate;
 use crate::format::node::{FileKind, Subtree};
 use crate::format::pack::Directory;
+use crate::format::segment::{Change, Gap, PAGES};
 
 pub(crate) fn snapshot(source: &str) -> Snapshot {
     let root = Entry {
@@ -19,7 +20,32 @@ pub(crate) fn snapshot(source: &str) -> Snapshot {
         tags: vec!["t".into()],
         counts: Counts { files: 3, ..Counts::default() },
         expires: Some(UnixTime::new(9, 9)),
+        point: Some(StreamPoint {
+            stream: StreamId([2; 16]),
+            position: 7,
+            gap: Some(Gap {
+                since: UnixTime::new(1, 1),
+                stream: StreamId([3; 16]),
+                position: 9,
+                reason: "the spool was full".into(),
+            }),
+        }),
         ..Snapshot::new(SnapshotId([1; 16]), source, root, Owner::default(), UnixTime::new(2, 5))
+    }
+}
+
+fn segment(source: &str) -> Segment {
+    Segment {
+        id: SnapshotId([1; 16]),
+        source: source.into(),
+        stream: StreamId([2; 16]),
+        kind: PAGES.into(),
+        after: 0,
+        begins: UnixTime::new(3, 4),
+        within: 5,
+        changes: vec![Change { step: 1, delay: 0, size: 2, pages: vec![1] }],
+        page_bytes: 512,
+        chunk_pages: 1,
     }
 }
 
@@ -47,6 +73,7 @@ fn every() -> Vec<Fact> {
         }),
         Fact::Revoke(Revoke { writer: WriterId([1; 32]), from: UnixTime::EPOCH }),
         Fact::Grace(Grace { seconds: 5 }),
+        Fact::Segment(Box::new(segment("web"))),
     ]
 }
 
@@ -73,11 +100,15 @@ fn a_stolen_writer_key_can_only_add_for_its_own_sources() {
     };
     let writer = Signer::Writer(certificate);
     for fact in every() {
-        let adds = matches!(fact, Fact::Pack(_) | Fact::Snapshot(_) | Fact::Pin(_));
+        let adds = matches!(
+            fact,
+            Fact::Pack(_) | Fact::Snapshot(_) | Fact::Pin(_) | Fact::Segment(_)
+        );
         assert_eq!(may_publish(&writer, &fact), adds, "{}", fact.name());
         assert!(may_publish(&Signer::Owner, &fact));
     }
     assert!(!may_publish(&writer, &Fact::Snapshot(Box::new(snapshot("db")))));
+    assert!(!may_publish(&writer, &Fact::Segment(Box::new(segment("db")))));
     assert!(!may_publish(&writer, &Fact::Unknown(77)));
 }
 

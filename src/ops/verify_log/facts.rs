@@ -84,11 +84,17 @@ pub(super) fn look_at<'a>(
 /// What is wrong with a fact that its signer may not publish.
 fn refused(place: u64, fact: &Fact, signer: &Signer) -> (FindingKind, String) {
     match (fact, signer) {
-        (Fact::Snapshot(snapshot), Signer::Writer(certificate)) => {
+        (Fact::Snapshot(_) | Fact::Segment(_), Signer::Writer(certificate)) => {
+            let source = match fact {
+                Fact::Snapshot(snapshot) => &snapshot.source,
+                Fact::Segment(segment) => &segment.source,
+                _ => "",
+            };
             let allowed = certificate.sources.as_deref().unwrap_or_default().join(", ");
             let what = format!(
-                "fact {place} is a snapshot of {}, and its writer's certificate is for {}",
-                snapshot.source,
+                "fact {place} is a {} of {}, and its writer's certificate is for {}",
+                fact.name(),
+                source,
                 if allowed.is_empty() { "no source" } else { &allowed },
             );
             (FindingKind::WrongSource, what)

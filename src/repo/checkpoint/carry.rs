@@ -186,6 +186,7 @@ impl Keep<'_> {
         Ok(match fact {
             Fact::Pack(pack) => !index.is_deleted(&pack.id, i64::MAX)?,
             Fact::Snapshot(one) => !index.is_discarded(&one.id, i64::MAX, self.old)?,
+            Fact::Segment(one) => !index.is_discarded(&one.id, i64::MAX, self.old)?,
             Fact::Pin(_) => receipt.seconds > self.old,
             Fact::Forget(forget) => {
                 let mut over = self.whole && receipt.seconds <= self.gone;

@@ -15,7 +15,8 @@ use crate::format::fact::{Fact, Pin, Signer, may_publish};
 use crate::format::pack::PackFact;
 use crate::format::record::{Body, CERTIFICATE_WITHIN, Header, RECORD_BYTES_MAX, Record};
 use crate::format::{FormatError, LAYOUT};
-use crate::index::{FoldedPack, FoldedRecord, FoldedSnapshot, Pinned};
+use crate::format::segment::PAGES;
+use crate::index::{FoldedPack, FoldedRecord, FoldedSegment, FoldedSnapshot, Pinned};
 use crate::repo::{Error, Repository, Result};
 
 /// A body that unpacks to more is unpacked while no other such is. Bytes.
@@ -253,8 +254,23 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
             id: snapshot.id,
             source: snapshot.source,
             taken: snapshot.taken,
+            point: snapshot.point.map(|point| (point.stream, point.position)),
             fact: bytes.to_vec(),
         }),
+        Fact::Segment(segment) if segment.kind == PAGES => {
+            let first = segment.states().next();
+            let (last, ends) = segment.last();
+            record.segments.push(FoldedSegment {
+                id: segment.id,
+                stream: segment.stream,
+                after: segment.after,
+                last,
+                begins: first.map_or(segment.begins, |state| state.at),
+                ends,
+                source: segment.source,
+                fact: bytes.to_vec(),
+            });
+        }
         Fact::Forget(forget) => record.forgotten.extend(forget.snapshots),
         Fact::Revoke(revoke) if revoke.writer == repo.config().owner => folding
             .problems
@@ -273,7 +289,7 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
         }
         Fact::Condemn(packs) => record.condemned.extend(packs.packs),
         Fact::Deleted(packs) => record.deleted.extend(packs.packs),
-        Fact::Grace(_) | Fact::Unknown(_) => record.others.push((place, bytes.to_vec())),
+        Fact::Grace(_) | Fact::Segment(_) | Fact::Unknown(_) => record.others.push((place, bytes.to_vec())),
     }
 }
 
