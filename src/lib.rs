@@ -8,7 +8,7 @@
 //! 6  ops    mount
 //! 5  view
 //! 4  repo   target
-//! 3  store  index  cache  source
+//! 3  store  index  cache  source  capture
 //! 2  format
 //! 1  codec
 //! 0  base
@@ -23,6 +23,7 @@
 
 pub mod base;
 pub mod cache;
+pub mod capture;
 pub mod cli;
 pub mod codec;
 pub mod format;

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 8] = [
     &["base"],
     &["codec"],
     &["format"],
-    &["store", "index", "cache", "source"],
+    &["store", "index", "cache", "source", "capture"],
     &["repo", "target"],
     &["view"],
     &["ops", "mount"],
