@@ -19,6 +19,7 @@ pub mod rules;
 pub mod shelf;
 pub mod standing;
 pub mod store_clock;
+pub mod streams;
 pub mod trees;
 pub mod writer;
 

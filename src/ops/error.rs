@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::Kind;
-use crate::{index, repo, source, store, target, view};
+use crate::{capture, index, repo, source, store, target, view};
 
 /// An operation that failed as a whole. What goes wrong with single files is a
 /// problem in [`crate::base::Progress`].
@@ -15,6 +15,9 @@ pub enum Error {
     /// What was to be backed up cannot be used.
     #[error(transparent)]
     Source(#[from] source::Error),
+    /// A database cannot be followed.
+    #[error(transparent)]
+    Capture(#[from] capture::sqlite::Error),
     /// The directory that is restored into failed.
     #[error(transparent)]
     Target(#[from] target::Error),
@@ -74,6 +77,7 @@ impl Error {
         match self {
             Error::Repo(error) => error.kind(),
             Error::Source(error) => error.kind(),
+            Error::Capture(error) => error.kind(),
             Error::Target(error) => error.kind(),
             Error::View(error) => error.kind(),
             Error::Invalid { .. } => Kind::Invalid,

@@ -64,6 +64,11 @@ impl Commit {
         self.frames.len()
     }
 
+    /// The numbers of the pages that it wrote, ascending, the first page being 1.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.frames.iter().map(|frame| frame.number)
+    }
+
     /// The bytes of the pages that it wrote.
     #[must_use]
     pub fn bytes(&self) -> u64 {

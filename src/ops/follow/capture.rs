@@ -1,0 +1,319 @@
+//! The side of the database: changes and images go into the spool.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::change::{Head, What};
+use super::durable::{Tail, note_look};
+use super::publish::Publisher;
+use super::publishing::file_of;
+use super::spool::Batch;
+use super::status::State;
+use super::{Image, Shared, lock};
+use crate::base::{StreamId, UnixTime, error_chain, pause};
+use crate::capture::sqlite::{self, Commit, Follower, Position, Start};
+use crate::codec::random;
+use crate::format::segment::Gap;
+use crate::ops::{Error, Result};
+
+/// So much is read at once. Bytes.
+const PULL: usize = 8 << 20;
+/// How long one wait for the database is.
+const WAIT: Duration = Duration::from_millis(200);
+/// How long until what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why capture came to an end that is not the end.
+enum Ended {
+    /// It was asked to stop.
+    Stopped,
+    /// Changes were or will be missed, for this reason.
+    Missed(String),
+}
+
+/// Captures until it is asked to stop.
+pub(super) fn run(shared: &Shared<'_>) -> Result<()> {
+    let mut missed: Option<String> = None;
+    let mut copies = Copies::default();
+    while !shared.stop.is_raised() {
+        let ended = attach(shared, missed.take());
+        shared.attached.store(false, Ordering::SeqCst);
+        match ended {
+            Ok(Ended::Stopped) => break,
+            Ok(Ended::Missed(why)) => {
+                shared.reporter.state(State::Gap);
+                shared.reporter.failed(why.clone());
+                missed = Some(why);
+                wait_for_room(shared);
+            }
+            Err(Error::Capture(error @ sqlite::Error::CannotFollow { .. })) => {
+                missed = Some("the database could not be followed".into());
+                copies.copy(shared, &error);
+            }
+            Err(error) => {
+                shared.reporter.failed(error_chain(&error));
+                let _ = pause(RETRY, shared.stop);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Attaches to the database and captures for as long as that goes well. `missed` says why
+/// nothing can follow what was captured before.
+fn attach(shared: &Shared<'_>, missed: Option<String>) -> Result<Ended> {
+    let tail = lock(&shared.captured).clone();
+    let resume = tail.as_ref().filter(|_| missed.is_none()).and_then(resume_of);
+    let clock = shared.repo.clock().clone();
+    let mut follower = Follower::open(&shared.options.database, resume.as_ref(), clock)?;
+    let mut capture = match (follower.start(), tail) {
+        (Start::Continues, Some(tail)) => {
+            Capture { shared, stream: tail.stream, position: tail.position }
+        }
+        (start, tail) => {
+            let why = missed.unwrap_or_else(|| match start {
+                Start::Anew(gap) => gap.to_string(),
+                Start::Continues => "it is not known what was captured".into(),
+            });
+            let gap = tail.map(|tail| Gap {
+                since: tail.looked.max(tail.at),
+                stream: tail.stream,
+                position: tail.position,
+                reason: why,
+            });
+            let mut begun = Capture { shared, stream: StreamId(random::bytes()), position: 0 };
+            begun.image(&mut follower, gap)?;
+            begun
+        }
+    };
+    shared.attached.store(true, Ordering::SeqCst);
+    shared.settle();
+    capture.run(&mut follower)
+}
+
+fn resume_of(tail: &Tail) -> Option<Position> {
+    serde_json::from_slice(tail.resume.as_deref()?).ok()
+}
+
+struct Capture<'a, 'b> {
+    shared: &'a Shared<'b>,
+    stream: StreamId,
+    position: u64,
+}
+
+impl Capture<'_, '_> {
+    fn run(&mut self, follower: &mut Follower) -> Result<Ended> {
+        let shared = self.shared;
+        loop {
+            match self.pull(follower) {
+                Err(Error::Capture(sqlite::Error::Broken { gap, .. })) => {
+                    return Ok(Ended::Missed(gap.to_string()));
+                }
+                Ok(true) => {}
+                Ok(false) if shared.stop.is_raised() => return Ok(Ended::Stopped),
+                Ok(false) => {
+                    self.looked();
+                    match follower.wait(WAIT, shared.stop) {
+                        Err(sqlite::Error::Broken { gap, .. }) => {
+                            return Ok(Ended::Missed(gap.to_string()));
+                        }
+                        other => drop(other?),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            let behind = shared.spool.bytes_behind(lock(&shared.published).1);
+            if behind > shared.options.spool_limit {
+                return Ok(Ended::Missed(format!(
+                    "the spool was full: {behind} bytes waited for the store, and it may take {}",
+                    shared.options.spool_limit
+                )));
+            }
+            if shared.image_due.load(Ordering::SeqCst) {
+                match self.image(follower, None) {
+                    // There is more to read first.
+                    Err(Error::Capture(sqlite::Error::Behind { .. })) => {}
+                    other => {
+                        other?;
+                        shared.image_due.store(false, Ordering::SeqCst);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what was committed. Whether there was something.
+    fn pull(&mut self, follower: &mut Follower) -> Result<bool> {
+        let commits = follower.pull(PULL)?;
+        if commits.is_empty() {
+            return Ok(false);
+        }
+        let mut batch = self.shared.spool.batch()?;
+        let position = self.add(&mut batch, &commits, Some(follower))?;
+        batch.keep()?;
+        self.advance(position, commits.last().map(|commit| commit.at), follower)?;
+        Ok(true)
+    }
+
+    /// Appends commits. With a follower, the last of them is where it goes on.
+    fn add(
+        &self,
+        batch: &mut Batch<'_>,
+        commits: &[Commit],
+        follower: Option<&Follower>,
+    ) -> Result<u64> {
+        let mut position = self.position;
+        for (at, commit) in commits.iter().enumerate() {
+            position += 1;
+            let last = follower.filter(|_| at + 1 == commits.len());
+            let resume = last.map(position_of).transpose()?;
+            let what = What::Change(
+                u64::try_from(commit.uncertainty.as_nanos()).unwrap_or(u64::MAX),
+                commit.database_pages,
+                commit.page_size,
+                commit.numbers().collect(),
+            );
+            let head = Head { stream: self.stream, position, at: commit.at, what, resume };
+            batch.add(&head, commit.bytes(), |to| {
+                let mut pages = commit.pages();
+                while let Some((_, page)) = pages.next_page()? {
+                    to.write_all(page).map_err(|error| failed(&self.shared.options.directory, error))?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(position)
+    }
+
+    /// Takes an image of the database as it is, and appends it with what led to it. With a
+    /// gap, or as the first, it begins a stream.
+    fn image(&mut self, follower: &mut Follower, gap: Option<Gap>) -> Result<()> {
+        let shared = self.shared;
+        if self.position == 0 {
+            shared.reporter.state(State::Base);
+        }
+        let mut batch = shared.spool.batch()?;
+        let mut base = follower.base()?;
+        let position = self.add(&mut batch, &base.before, None)?;
+        let captured = lock(&shared.captured).as_ref().map(|tail| tail.at);
+        let at = match base.before.last() {
+            Some(commit) => commit.at,
+            None if position == 0 => base.at,
+            None => captured.unwrap_or(base.at),
+        };
+        write_image(&shared.spool.image(&self.stream, position), shared.options.sync, &mut base)?;
+        drop(base);
+        let resume = Some(position_of(follower)?);
+        let head = Head { stream: self.stream, position, at, what: What::Image(gap), resume };
+        batch.add(&head, 0, |_| Ok(()))?;
+        batch.keep()?;
+        self.advance(position, Some(at), follower)
+    }
+
+    fn advance(&mut self, position: u64, at: Option<UnixTime>, follower: &Follower) -> Result<()> {
+        self.position = position;
+        let resume = Some(position_of(follower)?.into());
+        {
+            let mut captured = lock(&self.shared.captured);
+            let at = at.or(captured.as_ref().map(|tail| tail.at)).unwrap_or_default();
+            let looked = self.shared.now().max(at);
+            *captured = Some(Tail { stream: self.stream, position, at, looked, resume });
+        }
+        self.shared.tell();
+        self.shared.report();
+        Ok(())
+    }
+
+    /// The database was looked at, and is as it was.
+    fn looked(&self) {
+        let now = self.shared.now();
+        if let Some(tail) = lock(&self.shared.captured).as_mut() {
+            tail.looked = tail.looked.max(now);
+        }
+        note_look(&self.shared.options.directory);
+    }
+}
+
+fn position_of(follower: &Follower) -> Result<minicbor::bytes::ByteVec> {
+    let position = follower.position()?;
+    let text = serde_json::to_vec(&position);
+    Ok(text.map_err(|error| failed(follower.path(), error.into()))?.into())
+}
+
+fn failed(path: &Path, source: std::io::Error) -> Error {
+    Error::File { path: path.to_owned(), source }
+}
+
+/// Writes an image to a file that has its name only once it is whole.
+fn write_image(path: &Path, sync: bool, from: &mut dyn std::io::Read) -> Result<()> {
+    let part = path.with_extension("part");
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+    let mut file = options.open(&part).map_err(|error| failed(&part, error))?;
+    std::io::copy(from, &mut file).map_err(|error| failed(&part, error))?;
+    if sync {
+        file.sync_data().map_err(|error| failed(&part, error))?;
+    }
+    std::fs::rename(&part, path).map_err(|error| failed(path, error))
+}
+
+/// Lets the store take what waits, before anything is captured again.
+fn wait_for_room(shared: &Shared<'_>) {
+    let half = shared.options.spool_limit / 2;
+    while shared.spool.bytes_behind(lock(&shared.published).1) > half {
+        if !pause(WAIT, shared.stop) {
+            return;
+        }
+    }
+}
+
+/// Whole copies of a database that cannot be followed.
+#[derive(Default)]
+struct Copies {
+    /// What the last one was of: the times of change of the database and its log.
+    of: Option<Vec<Option<std::time::SystemTime>>>,
+    said: bool,
+}
+
+impl Copies {
+    /// Copies the database if it changed, and waits until the next copy is due.
+    fn copy(&mut self, shared: &Shared<'_>, why: &sqlite::Error) {
+        let every = shared.options.snapshot_every;
+        if !std::mem::replace(&mut self.said, true) {
+            shared.reporter.failed(format!(
+                "{}; it is copied as a whole every {} s, as far as it changed",
+                error_chain(why),
+                every.as_secs()
+            ));
+        }
+        let changed = |suffix: &str| {
+            let mut path = shared.options.database.clone().into_os_string();
+            path.push(suffix);
+            std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+        };
+        let now: Vec<_> = ["", "-wal"].into_iter().map(changed).collect();
+        if self.of.as_ref() != Some(&now) {
+            match copy(shared) {
+                Ok(()) => {
+                    self.of = Some(now);
+                    shared.reporter.state(State::Active);
+                }
+                Err(error) => shared.reporter.failed(error_chain(&error)),
+            }
+        }
+        let _ = pause(every, shared.stop);
+    }
+}
+
+fn copy(shared: &Shared<'_>) -> Result<()> {
+    let options = shared.options;
+    let at = shared.now();
+    let mut copy = sqlite::snapshot(&options.database, &options.directory, shared.stop)?;
+    let mut publisher =
+        Publisher::new(shared.repo, options.origin.clone(), options.writer, shared.stop);
+    let file = file_of(&options.database)?;
+    publisher.image(Image { point: None, at, file, bytes: &mut copy })?;
+    Ok(())
+}

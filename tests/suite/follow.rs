@@ -1,0 +1,337 @@
+//! Following a live database into a repository: every transaction can be seen again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use asof::base::{Clock, Stop, StreamId};
+use asof::format::segment::Gap;
+use asof::ops::follow::status::{Process, State, StatusBoard};
+use asof::ops::follow::{FollowOptions, Origin, follow};
+use asof::repo::streams::state_id;
+use asof::repo::writer::WriterOptions;
+use asof::repo::{Library, browse};
+use asof::store::fault::Moment;
+use asof::store::{FaultStore, MemoryStore};
+use rusqlite::Connection;
+
+use crate::fixture::{TestRepo, create};
+
+/// A database, a repository, and what follows the one into the other.
+struct Shop {
+    dir: tempfile::TempDir,
+    repo: TestRepo,
+    board: StatusBoard,
+}
+
+impl Shop {
+    fn new() -> Shop {
+        Shop::in_store(Arc::new(MemoryStore::new()))
+    }
+
+    fn in_store(store: Arc<dyn asof::store::Store>) -> Shop {
+        let repo = create(store, true);
+        let process = Process { pid: 1, version: "0".into(), started: Clock::system().now() };
+        let board = StatusBoard::new(process, Clock::system());
+        let shop = Shop { dir: tempfile::tempdir().unwrap(), repo, board };
+        let db = shop.connect();
+        db.execute_batch(
+            "PRAGMA journal_mode = wal; CREATE TABLE n (id INTEGER PRIMARY KEY, v, filler);
+             INSERT INTO n VALUES (1, 0, NULL)",
+        )
+        .unwrap();
+        shop
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("kv.db")
+    }
+
+    fn connect(&self) -> Connection {
+        let db = Connection::open(self.path()).unwrap();
+        db.busy_timeout(Duration::from_secs(30)).unwrap();
+        db
+    }
+
+    fn options(&self) -> FollowOptions {
+        let path = self.path();
+        FollowOptions {
+            origin: Origin {
+                source: "shop".into(),
+                kind: "sqlite",
+                path: path.to_string_lossy().as_bytes().to_vec(),
+                host: "h".into(),
+                user: "u".into(),
+            },
+            database: path,
+            directory: self.dir.path().join("state"),
+            interval: Duration::from_millis(10),
+            spool_limit: 1 << 30,
+            sync: false,
+            snapshot_every: Duration::from_millis(10),
+            writer: WriterOptions::default(),
+        }
+    }
+
+    /// Follows while `work` runs, which is told when it has begun. What was captured by
+    /// then is published.
+    fn while_following<T>(&self, options: &FollowOptions, work: impl FnOnce(&Shop) -> T) -> T {
+        let (stop, reporter) = (Stop::new(), self.board.enter("shop"));
+        let repo = self.repo.open();
+        std::thread::scope(|scope| {
+            let following = scope.spawn(|| follow(&repo, options, &reporter, &stop).unwrap());
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self)));
+            // Else a test that failed would wait for ever.
+            stop.raise();
+            following.join().unwrap();
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Waits until the row of the board is as wanted.
+    fn wait(&self, wanted: impl Fn(&asof::ops::follow::status::Followed) -> bool) {
+        let mut seen = 0;
+        for _ in 0..600 {
+            let (_, status) = self.board.read();
+            if status.sources.iter().any(&wanted) {
+                return;
+            }
+            seen = self.board.wait_for_change(seen, Duration::from_millis(100));
+        }
+        panic!("it never came to that: {:?}", self.board.read().1);
+    }
+
+    fn wait_for(&self, state: State) {
+        self.wait(|row| row.state == state);
+    }
+
+    /// What every state of a stream counts, in order, from a machine that knows nothing yet.
+    fn counts(&self, stream: &StreamId) -> Vec<i64> {
+        let library = TestRepo::from_elsewhere(self.repo.store.clone());
+        let library = library.library();
+        let mut counts = Vec::new();
+        let mut position = 0;
+        while let Some(image) = image(library.as_ref(), stream, position) {
+            let path = self.dir.path().join("seen.db");
+            std::fs::write(&path, &image).unwrap();
+            let db = Connection::open(&path).unwrap();
+            if position % 50 == 0 {
+                let ok: String = db.query_row("PRAGMA integrity_check", [], |r| r.get(0)).unwrap();
+                assert_eq!(ok, "ok");
+            }
+            counts.push(db.query_row("SELECT v FROM n WHERE id = 1", [], |r| r.get(0)).unwrap());
+            position += 1;
+        }
+        counts
+    }
+
+    /// The streams of the source, in order of time, with the gap before each.
+    fn streams(&self) -> Vec<(StreamId, Option<Gap>)> {
+        let repo = TestRepo::from_elsewhere(self.repo.store.clone()).open();
+        let mut found = Vec::new();
+        for info in repo.snapshots().unwrap().iter() {
+            let point = info.snapshot.point.clone().unwrap();
+            if found.iter().all(|(stream, _)| *stream != point.stream) {
+                found.push((point.stream, point.gap));
+            }
+        }
+        found
+    }
+}
+
+fn image(library: &dyn Library, stream: &StreamId, position: u64) -> Option<Vec<u8>> {
+    let info = library.snapshot(&state_id(stream, position)).unwrap()?;
+    let dir = browse::Found::root(&info).dir().unwrap();
+    let file = browse::find(library, dir, b"kv.db").unwrap().unwrap().content();
+    let size = usize::try_from(file.size()).unwrap();
+    Some(library.read(&file, 0, size).unwrap().to_vec())
+}
+
+fn count(db: &Connection, times: usize) {
+    for _ in 0..times {
+        db.execute("UPDATE n SET v = v + 1, filler = randomblob(abs(random()) % 3000)", [])
+            .unwrap();
+    }
+}
+
+fn one_more_each(counts: &[i64]) -> bool {
+    counts.windows(2).all(|pair| pair[1] == pair[0] + 1)
+}
+
+#[test]
+fn every_transaction_is_a_state() {
+    let shop = Shop::new();
+    shop.while_following(&shop.options(), |shop| {
+        shop.wait_for(State::Active);
+        count(&shop.connect(), 300);
+    });
+    let streams = shop.streams();
+    assert_eq!(streams.len(), 1);
+    assert_eq!(streams[0].1, None);
+    let counts = shop.counts(&streams[0].0);
+    assert!(one_more_each(&counts), "{counts:?}");
+    assert_eq!((counts[0], counts[counts.len() - 1]), (0, 300));
+}
+
+/// What is committed while nobody follows is captured later, as long as the log has it.
+#[test]
+fn a_stream_goes_on_in_another_process() {
+    let shop = Shop::new();
+    let db = shop.connect();
+    for _ in 0..3 {
+        shop.while_following(&shop.options(), |shop| {
+            shop.wait_for(State::Active);
+            count(&db, 20);
+        });
+        count(&db, 5);
+    }
+    shop.while_following(&shop.options(), |shop| shop.wait_for(State::Active));
+    let streams = shop.streams();
+    assert_eq!(streams.len(), 1, "{streams:?}");
+    let counts = shop.counts(&streams[0].0);
+    assert!(one_more_each(&counts), "{counts:?}");
+    assert_eq!(counts.last(), Some(&75));
+}
+
+/// If the log has begun again meanwhile, nobody knows what was in it: that is a gap, and
+/// another stream begins.
+#[test]
+fn what_was_missed_is_a_gap() {
+    let shop = Shop::new();
+    let db = shop.connect();
+    shop.while_following(&shop.options(), |shop| {
+        shop.wait_for(State::Active);
+        count(&db, 20);
+    });
+    count(&db, 5);
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    count(&db, 5);
+    shop.while_following(&shop.options(), |shop| {
+        shop.wait_for(State::Active);
+        count(&db, 10);
+    });
+    let streams = shop.streams();
+    let [(first, None), (second, Some(gap))] = streams.as_slice() else { panic!("{streams:?}") };
+    let (before, after) = (shop.counts(first), shop.counts(second));
+    assert!(one_more_each(&before) && one_more_each(&after), "{before:?} {after:?}");
+    assert_eq!((before.last(), after.first(), after.last()), (Some(&20), Some(&30), Some(&40)));
+    assert_eq!((gap.stream, gap.position), (*first, 20));
+    assert!(!gap.reason.is_empty());
+    let repo = shop.repo.open();
+    let infos = repo.snapshots().unwrap();
+    let begun = infos.iter().find(|info| info.snapshot.point.as_ref().unwrap().stream == *second);
+    assert!(gap.since < begun.unwrap().snapshot.taken);
+}
+
+/// While the store is away the spool holds what was captured, and nothing is missing later.
+#[test]
+fn a_store_that_is_away_costs_nothing() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    let shop = Shop::in_store(Arc::new(store.clone()));
+    shop.while_following(&shop.options(), |shop| {
+        shop.wait_for(State::Active);
+        let db = shop.connect();
+        count(&db, 10);
+        store.die_at(0, Moment::Before);
+        count(&db, 10);
+        shop.wait_for(State::Lagging);
+        count(&db, 200);
+        store.heal();
+        shop.wait(|row| row.durable == row.captured && row.lag_bytes == 0);
+        count(&db, 10);
+    });
+    let streams = shop.streams();
+    assert_eq!(streams.len(), 1, "{streams:?}");
+    let counts = shop.counts(&streams[0].0);
+    assert!(one_more_each(&counts), "{counts:?}");
+    assert_eq!(counts.last(), Some(&230));
+}
+
+/// A spool that is full lets go of the database, and what is missed then is a gap.
+#[test]
+fn a_spool_that_is_full_is_a_gap_and_no_more() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    let shop = Shop::in_store(Arc::new(store.clone()));
+    let options = FollowOptions { spool_limit: 200_000, ..shop.options() };
+    shop.while_following(&options, |shop| {
+        shop.wait_for(State::Active);
+        let db = shop.connect();
+        count(&db, 10);
+        store.die_at(0, Moment::Before);
+        count(&db, 500);
+        shop.wait_for(State::Gap);
+        count(&db, 50);
+        store.heal();
+        shop.wait(|row| row.state == State::Active && row.durable == row.captured);
+        count(&db, 10);
+    });
+    let streams = shop.streams();
+    let [(first, None), (second, Some(gap))] = streams.as_slice() else { panic!("{streams:?}") };
+    let (before, after) = (shop.counts(first), shop.counts(second));
+    assert!(one_more_each(&before) && one_more_each(&after), "{before:?} {after:?}");
+    assert_eq!(before[0], 0);
+    assert_eq!(gap.position, before.len() as u64 - 1);
+    assert!(after[0] > before[before.len() - 1]);
+    assert_eq!(after.last(), Some(&570));
+    assert!(gap.reason.contains("spool was full"), "{}", gap.reason);
+}
+
+/// A database without a log cannot be followed; it is copied whenever it changed.
+#[test]
+fn what_cannot_be_followed_is_copied() {
+    let shop = Shop::new();
+    let db = shop.connect();
+    db.execute_batch("PRAGMA journal_mode = delete").unwrap();
+    shop.while_following(&shop.options(), |shop| {
+        shop.wait_for(State::Active);
+        count(&db, 1);
+    });
+    shop.while_following(&shop.options(), |shop| shop.wait_for(State::Active));
+    let repo = TestRepo::from_elsewhere(shop.repo.store.clone()).open();
+    let infos = repo.snapshots().unwrap();
+    assert!(!infos.is_empty());
+    assert!(infos.iter().all(|info| info.snapshot.point.is_none()));
+    let (_, status) = shop.board.read();
+    let said = status.sources[0].last_error.as_ref().unwrap();
+    assert!(said.message.contains("cannot be followed"), "{said:?}");
+}
+
+#[test]
+fn two_processes_do_not_follow_one_source() {
+    let shop = Shop::new();
+    let refused = shop.while_following(&shop.options(), |shop| {
+        shop.wait_for(State::Active);
+        let (repo, stop) = (shop.repo.open(), Stop::new());
+        follow(&repo, &shop.options(), &shop.board.enter("other"), &stop).unwrap_err()
+    });
+    assert!(refused.to_string().contains("another process follows"), "{refused}");
+}
+
+/// What is in the store when a process is killed between publishing and noting it is
+/// published again, and does no harm.
+#[test]
+fn what_is_published_twice_is_one_state() {
+    let shop = Shop::new();
+    let (options, db) = (shop.options(), shop.connect());
+    shop.while_following(&options, |shop| {
+        shop.wait_for(State::Active);
+        count(&db, 20);
+    });
+    let noted = options.directory.join("durable.json");
+    let early = std::fs::read(&noted).unwrap();
+    shop.while_following(&options, |shop| {
+        shop.wait_for(State::Active);
+        count(&db, 20);
+    });
+    std::fs::write(&noted, early).unwrap();
+    shop.while_following(&options, |shop| {
+        shop.wait_for(State::Active);
+        count(&db, 20);
+    });
+    let streams = shop.streams();
+    assert_eq!(streams.len(), 1, "{streams:?}");
+    let counts = shop.counts(&streams[0].0);
+    assert!(one_more_each(&counts), "{counts:?}");
+    assert_eq!(counts.last(), Some(&60));
+}
+
