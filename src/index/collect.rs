@@ -9,6 +9,10 @@ use rusqlite::Connection;
 use super::{Index, Pinned, Result, bad_column};
 use crate::base::{ChainId, ChunkId, PackId, SnapshotId, WriterId};
 
+/// The records that block collection.
+pub(super) const BLOCKING: &str = "SELECT id, problem FROM record
+    WHERE blocks AND problem IS NOT NULL AND NOT covered ORDER BY id";
+
 /// A claim about a pack, as far as a collector needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRow {
@@ -345,10 +349,7 @@ impl Index {
     /// [`super::Error`] if the index cannot be read.
     pub fn blocking_records(&self) -> Result<Vec<super::SeenRecord>> {
         self.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, problem FROM record WHERE blocks AND problem IS NOT NULL
-                 AND NOT covered ORDER BY id",
-            )?;
+            let mut statement = db.prepare_cached(BLOCKING)?;
             let rows = statement.query_map([], |row| {
                 let id = crate::base::RecordId(row.get(0)?);
                 Ok(super::SeenRecord { id, problem: row.get(1)? })

@@ -4,6 +4,11 @@
 use super::{Index, Result, bad_column, optional};
 use crate::base::{ChainId, PackId, RecordId, SnapshotId, WriterId};
 
+/// Every checkpoint, damaged or not. There are few of them, and many records.
+pub(super) const CHECKPOINTS: &str = "SELECT record.id, record.receipt, record.late, bytes
+    FROM checkpoint CROSS JOIN record ON record.id = checkpoint.record
+    WHERE (problem IS NOT NULL) = ?1 ORDER BY checkpoint.record, place";
+
 /// A record that could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordRow {
@@ -80,11 +85,7 @@ impl Index {
     /// [`super::Error`] if the index cannot be read.
     pub fn checkpoints(&self, damaged: bool) -> Result<Vec<CheckpointRow>> {
         self.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT record.id, record.receipt, record.late, bytes
-                 FROM checkpoint JOIN record ON record.id = checkpoint.record
-                 WHERE (problem IS NOT NULL) = ?1 ORDER BY record.id, place",
-            )?;
+            let mut statement = db.prepare_cached(CHECKPOINTS)?;
             let rows = statement.query_map([damaged], |row| {
                 Ok(CheckpointRow {
                     record: RecordId(row.get(0)?),

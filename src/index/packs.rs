@@ -442,8 +442,8 @@ fn fold_one<'a>(
     }
     for id in &record.forgotten {
         db.prepare_cached(
-            "INSERT INTO forgotten VALUES (?1, ?2)
-             ON CONFLICT DO UPDATE SET receipt = min(receipt, excluded.receipt)",
+            "INSERT INTO forgotten (snapshot, receipt) VALUES (?1, ?2)
+             ON CONFLICT (snapshot) DO UPDATE SET receipt = min(receipt, excluded.receipt)",
         )?
         .execute((id.0.as_slice(), record.receipt))?;
     }

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 8;
+const VERSION: i64 = 9;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -21,6 +21,9 @@ CREATE TABLE record (
 ) WITHOUT ROWID;
 
 CREATE INDEX record_of_chain ON record (chain, writer);
+-- Asked for by every listing, and there is hardly ever one.
+CREATE INDEX record_that_blocks ON record (id)
+    WHERE blocks AND problem IS NOT NULL AND NOT covered;
 
 -- What was claimed of packs: a row for each distinct claim, by dense numbers, so
 -- that chunk rows are small and a mark is a bitmap.
@@ -63,7 +66,8 @@ CREATE TABLE snapshot (
 -- Has all that places a snapshot in time, so that no row need be read for it.
 CREATE INDEX snapshot_in_time ON snapshot
     (id, receipt, record, writer, source, taken, nanos, mark);
-
+-- The second in which one counts as taken, so that the newest of a source is found by itself.
+CREATE INDEX snapshot_of_source ON snapshot (source, min(taken, receipt));
 -- Segments of streams, by when and where in the stream they begin.
 CREATE TABLE segment (
     number INTEGER PRIMARY KEY, id BLOB NOT NULL, record BLOB NOT NULL,
@@ -80,10 +84,10 @@ CREATE TABLE base (
     stream BLOB NOT NULL, position INTEGER NOT NULL, snapshot BLOB NOT NULL,
     record BLOB NOT NULL, PRIMARY KEY (stream, position, snapshot, record)
 ) WITHOUT ROWID;
-
+-- The greatest number tells whether any was added.
 CREATE TABLE forgotten (
-    snapshot BLOB PRIMARY KEY, receipt INTEGER NOT NULL
-) WITHOUT ROWID;
+    number INTEGER PRIMARY KEY, snapshot BLOB NOT NULL UNIQUE, receipt INTEGER NOT NULL
+);
 
 -- Snapshots and chains that are pinned, when that was received, and by whom.
 CREATE TABLE pin (

@@ -36,6 +36,30 @@ pub struct SnapshotMoment {
 const BELIEVED: &str = "id NOT IN (SELECT snapshot FROM forgotten) AND NOT EXISTS
     (SELECT 1 FROM revoked WHERE revoked.writer = snapshot.writer AND snapshot.receipt >= since)";
 
+/// The next name of a source that any row has.
+pub(super) const NEXT_SOURCE: &str = "SELECT min(source) FROM snapshot WHERE source > ?1";
+/// Chooses those with a row that counts as taken in a second.
+pub(super) const IN_SECOND: &str = "AND id IN
+    (SELECT id FROM snapshot WHERE source = ?1 AND min(taken, receipt) = ?2)";
+
+/// The last second, until another, in which a row of a source counts as taken.
+pub(super) fn last_second() -> String {
+    format!(
+        "SELECT min(taken, receipt) FROM snapshot
+         WHERE source = ?1 AND min(taken, receipt) <= ?2 AND {BELIEVED}
+         ORDER BY min(taken, receipt) DESC LIMIT 1"
+    )
+}
+
+/// Where snapshots stand in time. `which` must choose by id, since all records of one are
+/// compared.
+pub(super) fn in_time(which: &str) -> String {
+    format!(
+        "SELECT id, receipt, writer, source, taken, nanos, mark FROM snapshot
+         WHERE {BELIEVED} {which} ORDER BY id, receipt, record"
+    )
+}
+
 pub(super) fn fold(
     db: &Connection,
     record: &FoldedRecord,
@@ -144,29 +168,34 @@ impl Index {
     ///
     /// [`Error::Corrupt`] if a row is not what was written.
     pub fn snapshot_moments(&self) -> Result<Vec<SnapshotMoment>> {
-        let mut altered = false;
-        let mut moments: Vec<SnapshotMoment> = Vec::new();
+        let mut moments = Moments::default();
+        self.read(|db| moments.add(db, "", (), |_| true))?;
+        self.sound(moments)
+    }
+
+    /// Of each source those of [`Index::snapshot_moments`] that count as taken in the second
+    /// of its newest. Costs a few look-ups a source, however many snapshots there are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a row of these is not what was written.
+    pub fn newest_moments(&self) -> Result<Vec<SnapshotMoment>> {
+        let mut moments = Moments::default();
         self.read(|db| {
-            let mut statement = db.prepare_cached(&format!(
-                "SELECT id, receipt, writer, source, taken, nanos, mark FROM snapshot
-                 WHERE {BELIEVED} ORDER BY id, receipt, record",
-            ))?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let id = SnapshotId(row.get(0)?);
-                if moments.last().is_some_and(|first| first.id == id) {
-                    continue;
-                }
-                let (receipt, source): (i64, String) = (row.get(1)?, row.get(3)?);
-                let taken = UnixTime { seconds: row.get(4)?, nanos: row.get(5)? };
-                let writer = row.get_ref(2)?.as_blob()?;
-                let sum = mark(&id.0, receipt, writer, &source, taken);
-                altered |= row.get_ref(6)?.as_blob()? != sum.as_slice();
-                moments.push(SnapshotMoment { id, source, taken, receipt });
+            // So that all of it is of one state of the index.
+            let db = db.unchecked_transaction()?;
+            let mut source: Option<String> = next_source(&db, "")?;
+            while let Some(name) = source {
+                moments.add_newest(&db, &name)?;
+                source = next_source(&db, &name)?;
             }
             Ok(())
         })?;
-        if altered { Err(self.altered_snapshot()) } else { Ok(moments) }
+        self.sound(moments)
+    }
+
+    fn sound(&self, moments: Moments) -> Result<Vec<SnapshotMoment>> {
+        if moments.altered { Err(self.altered_snapshot()) } else { Ok(moments.all) }
     }
 
     fn altered_snapshot(&self) -> Error {
@@ -205,13 +234,75 @@ impl Index {
     /// [`Error`] if the index cannot be read.
     pub fn snapshots_version(&self) -> Result<(i64, i64, i64)> {
         self.read(|db| {
+            // No row of these is ever deleted, so the greatest number stands for how many.
             db.query_row(
-                "SELECT (SELECT count(*) FROM snapshot), (SELECT coalesce(max(number), 0)
-                 FROM snapshot),
-                 (SELECT count(*) FROM forgotten) + (SELECT count(*) FROM revoked)",
+                "SELECT (SELECT coalesce(max(number), 0) FROM snapshot),
+                 (SELECT coalesce(max(number), 0) FROM forgotten), (SELECT count(*) FROM revoked)",
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
             )
         })
+    }
+}
+
+fn next_source(db: &Connection, after: &str) -> rusqlite::Result<Option<String>> {
+    db.prepare_cached(NEXT_SOURCE)?.query_row([after], |row| row.get(0))
+}
+
+/// Rows that are being read, of which each should be what was written.
+#[derive(Default)]
+struct Moments {
+    all: Vec<SnapshotMoment>,
+    altered: bool,
+}
+
+impl Moments {
+    /// Adds where snapshots stand in time, each by the record that stands for it, if they are
+    /// `wanted`; `which` as for [`in_time`].
+    fn add(
+        &mut self,
+        db: &Connection,
+        which: &str,
+        values: impl rusqlite::Params,
+        wanted: impl Fn(&SnapshotMoment) -> bool,
+    ) -> rusqlite::Result<()> {
+        let mut statement = db.prepare_cached(&in_time(which))?;
+        let mut rows = statement.query(values)?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            let id = SnapshotId(row.get(0)?);
+            if last.replace(id) == Some(id) {
+                continue;
+            }
+            let (receipt, source): (i64, String) = (row.get(1)?, row.get(3)?);
+            let taken = UnixTime { seconds: row.get(4)?, nanos: row.get(5)? };
+            let writer = row.get_ref(2)?.as_blob()?;
+            let sum = mark(&id.0, receipt, writer, &source, taken);
+            self.altered |= row.get_ref(6)?.as_blob()? != sum.as_slice();
+            let moment = SnapshotMoment { id, source, taken, receipt };
+            if wanted(&moment) {
+                self.all.push(moment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds those of a source that count as taken in the second of its newest.
+    fn add_newest(&mut self, db: &Connection, source: &str) -> rusqlite::Result<()> {
+        let before = self.all.len();
+        let mut until = Some(i64::MAX);
+        // Again only if the records of that second all are copies of such as stand elsewhere.
+        while let Some(limit) = until
+            && self.all.len() == before
+        {
+            let mut newest = db.prepare_cached(&last_second())?;
+            let found = newest.query_row((source, limit), |row| row.get::<_, i64>(0));
+            let Some(second) = super::optional(found)? else { break };
+            self.add(db, IN_SECOND, (source, second), |moment| {
+                moment.source == source && moment.taken.seconds.min(moment.receipt) == second
+            })?;
+            until = second.checked_sub(1);
+        }
+        Ok(())
     }
 }

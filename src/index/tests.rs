@@ -111,6 +111,7 @@ fn a_snapshot_row_that_was_altered_is_noticed() {
     assert_eq!(index.snapshots().unwrap_err().kind(), Kind::Damaged);
     assert_eq!(index.snapshot(&SnapshotId([1; 16])).unwrap_err().kind(), Kind::Damaged);
     assert_eq!(index.snapshot_moments().unwrap_err().kind(), Kind::Damaged);
+    assert_eq!(index.newest_moments().unwrap_err().kind(), Kind::Damaged);
     index.reset().unwrap();
     assert!(index.snapshots().unwrap().is_empty());
 }
@@ -290,5 +291,102 @@ fn of_equal_receipts_the_lesser_record_stands_in_any_order() {
         let moments = index.snapshot_moments().unwrap();
         assert_eq!(moments.len(), 1);
         assert_eq!((moments[0].receipt, moments[0].taken), (10, UnixTime::new(7, 5)));
+    }
+}
+
+mod newest {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A record of which snapshot of which source, taken when, received when, by whom, late.
+    type Said = (u8, u8, (i64, u32), i64, u8);
+
+    /// Few of everything, so that copies, ties and clocks that are wrong are common.
+    fn said() -> impl Strategy<Value = Vec<Said>> {
+        let one = (0_u8..6, 0_u8..3, (0_i64..5, 0_u32..2), 0_i64..5, 0_u8..3);
+        proptest::collection::vec(one, 0..16)
+    }
+
+    /// Those of each source that count as taken in its last second.
+    fn last(all: Vec<SnapshotMoment>) -> Vec<SnapshotMoment> {
+        let second = |moment: &SnapshotMoment| moment.taken.seconds.min(moment.receipt);
+        let mut last: BTreeMap<String, i64> = BTreeMap::new();
+        for moment in &all {
+            let newest = last.entry(moment.source.clone()).or_insert(i64::MIN);
+            *newest = second(moment).max(*newest);
+        }
+        let mut all = all;
+        all.retain(|moment| last[&moment.source] == second(moment));
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn those_are_found_that_looking_through_all_finds(
+            said in said(),
+            forgotten in proptest::collection::vec(0_u8..6, 0..3),
+            revoked in proptest::option::of((0_u8..3, 0_i64..5)),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let index = opened(dir.path()).index;
+            for (n, (id, source, (seconds, nanos), receipt, writer)) in (0_u8..).zip(said) {
+                let snapshot = FoldedSnapshot {
+                    id: SnapshotId([id; 16]),
+                    source: format!("s{source}"),
+                    taken: UnixTime::new(seconds, nanos),
+                    fact: vec![n],
+                };
+                index.fold(&[FoldedRecord {
+                    receipt,
+                    writer: Some(WriterId([writer; 32])),
+                    snapshots: vec![snapshot],
+                    ..record(n)
+                }]).unwrap();
+            }
+            let before = index.snapshots_version().unwrap();
+            let end = FoldedRecord {
+                forgotten: forgotten.iter().map(|id| SnapshotId([*id; 16])).collect(),
+                revoked: revoked.iter().map(|(n, at)| (WriterId([*n; 32]), *at)).collect(),
+                packs: vec![],
+                snapshots: vec![],
+                ..record(99)
+            };
+            index.fold(&[end]).unwrap();
+            let changed = !forgotten.is_empty() || revoked.is_some();
+            prop_assert_eq!(index.snapshots_version().unwrap() != before, changed);
+            let mut found = index.newest_moments().unwrap();
+            found.sort_by_key(|moment| moment.id);
+            prop_assert_eq!(found, last(index.snapshot_moments().unwrap()));
+        }
+    }
+
+    /// However many snapshots and records there are, the start of a mount goes through none.
+    #[test]
+    fn what_the_start_of_a_mount_asks_is_found_without_a_scan() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = opened(dir.path()).index;
+        let db = Connection::open(index.path()).unwrap();
+        let plan = |query: &str| {
+            let query = query.replace("?1", "'s'").replace("?2", "5");
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let lines = plan.query_map([], |row| row.get::<_, String>(3)).unwrap();
+            lines.map(|line| line.unwrap()).collect::<Vec<_>>()
+        };
+        let is_scan = |line: &String| line.contains("SCAN") || line.contains("B-TREE");
+        let (second, within) = (snapshots::last_second(), snapshots::in_time(snapshots::IN_SECOND));
+        for query in [snapshots::NEXT_SOURCE, &second, &within] {
+            let plan = plan(query);
+            assert!(!plan.iter().any(is_scan), "{query}: {plan:#?}");
+        }
+        let checkpoints = plan(compact::CHECKPOINTS);
+        assert!(checkpoints[0].contains("SCAN checkpoint"), "{checkpoints:#?}");
+        assert!(!checkpoints[1..].iter().any(is_scan), "{checkpoints:#?}");
+        let blocking = plan(collect::BLOCKING);
+        assert!(blocking.iter().all(|line| line.contains("record_that_blocks")), "{blocking:#?}");
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::base::{ChunkId, SnapshotId, UnixTime, WriterId};
 use crate::format::fact::Snapshot;
 use crate::format::node::{Entry, Node};
+use crate::index::SnapshotMoment;
 use crate::repo::Result;
 
 /// A snapshot that is published and not forgotten.
@@ -64,6 +65,13 @@ impl From<&SnapshotInfo> for Moment {
         let SnapshotInfo { snapshot, receipt, .. } = info;
         let source = snapshot.source.clone();
         Moment { id: snapshot.id, source, taken: snapshot.taken, receipt: *receipt }
+    }
+}
+
+impl From<SnapshotMoment> for Moment {
+    fn from(row: SnapshotMoment) -> Moment {
+        let SnapshotMoment { id, source, taken, receipt } = row;
+        Moment { id, source, taken, receipt: UnixTime::new(receipt, 0) }
     }
 }
 
@@ -147,6 +155,12 @@ pub trait Library: Send + Sync {
     /// Where each of them stands in time. Decodes none.
     fn moments(&self) -> Result<Vec<Moment>> {
         Ok(self.snapshots()?.iter().map(|info| Moment::from(info.as_ref())).collect())
+    }
+
+    /// Where some of them stand in time, among which the newest of each source is. Costs a
+    /// little for each source, however many snapshots there are.
+    fn newest_moments(&self) -> Result<Vec<Moment>> {
+        self.moments()
     }
 
     /// The one of that id, if this machine knows it.

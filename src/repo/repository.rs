@@ -18,7 +18,7 @@ use crate::format::config::{CONFIG_BYTES_MAX, Config, Parameters};
 use crate::format::fact::{Fact, Signer};
 use crate::format::keyfile::{KeyFile, Secrets};
 use crate::format::{FORMAT_VERSION, FormatError, names};
-use crate::index::{self, Index, SnapshotMoment, SnapshotRow};
+use crate::index::{self, Index, SnapshotRow};
 use crate::repo::keys::{Credential, Keys};
 use crate::repo::library::{Moment, SnapshotInfo};
 use crate::repo::log::{self, SyncReport};
@@ -430,11 +430,16 @@ impl Repository {
     ///
     /// [`Error::Index`] if the index cannot be read.
     pub fn moments(&self) -> Result<Vec<Moment>> {
-        let moments = self.index.snapshot_moments()?.into_iter().map(|moment| {
-            let SnapshotMoment { id, source, taken, receipt } = moment;
-            Moment { id, source, taken, receipt: UnixTime::new(receipt, 0) }
-        });
-        Ok(moments.collect())
+        Ok(self.index.snapshot_moments()?.into_iter().map(Moment::from).collect())
+    }
+
+    /// Where those stand in time that may be the newest of their source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the index cannot be read.
+    pub fn newest_moments(&self) -> Result<Vec<Moment>> {
+        Ok(self.index.newest_moments()?.into_iter().map(Moment::from).collect())
     }
 
     /// The snapshot of that id, if it is known and not forgotten.

@@ -77,6 +77,10 @@ impl Library for Shelf {
         self.repo.moments()
     }
 
+    fn newest_moments(&self) -> Result<Vec<Moment>> {
+        self.repo.newest_moments()
+    }
+
     fn snapshot(&self, id: &SnapshotId) -> Result<Option<Arc<SnapshotInfo>>> {
         match self.repo.snapshot(id)? {
             Some(info) => Ok(Some(info)),

@@ -58,8 +58,9 @@ pub use self::reports::Figures;
 pub use self::state::Changes;
 
 use self::changes::{counterpart, differs};
+use self::enter::root_of;
 use self::reports::{Report, Reports};
-use self::state::State;
+use self::state::{State, Whole};
 use self::views::{View, Viewed, Views};
 
 /// How many bits of a number are the rank.
@@ -91,6 +92,9 @@ pub struct Namespace {
     zone: Zone,
     clock: Clock,
     state: RwLock<Arc<State>>,
+    /// What changed of what the kernel knows and was not told yet, since the state was replaced
+    /// between refreshes. Whoever replaces it holds this.
+    untold: Mutex<Option<Changes>>,
     views: Mutex<Views>,
     reports: Reports,
 }
@@ -114,7 +118,7 @@ impl Namespace {
         clock: Clock,
         figures: Figures,
     ) -> Result<Namespace> {
-        let state = State::load(library.as_ref())?;
+        let state = State::begin(library.as_ref())?;
         let reports = Reports::new(figures, clock.now());
         Ok(Namespace {
             library,
@@ -122,6 +126,7 @@ impl Namespace {
             zone,
             clock,
             state: RwLock::new(Arc::new(state)),
+            untold: Mutex::default(),
             views: Mutex::new(Views::default()),
             reports,
         })
@@ -133,20 +138,16 @@ impl Namespace {
     ///
     /// The library's. What was known stays.
     pub fn refresh(&self) -> Result<Option<Changes>> {
-        let fresh = self.library.refresh().map_err(Error::from).and_then(|other| {
-            let fresh = if other { Some(State::load(self.library.as_ref())?) } else { None };
-            Ok(fresh)
-        });
+        let other = self.library.refresh().map_err(Error::from);
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh =
+            other.and_then(|other| other.then(|| Whole::load(self.library.as_ref())).transpose());
         self.reports.refreshed(self.clock.now(), fresh.as_ref().err());
-        let Some(fresh) = fresh?.map(Arc::new) else { return Ok(None) };
-        let before = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            // Before anybody can see the new state; see `Viewed::heads`.
-            state.keep(&fresh, &self.with_views(|views| views.all()));
-            std::mem::replace(&mut *state, Arc::clone(&fresh))
-        };
-        let seen = self.with_views(|views| views.all());
-        Ok(Some(Changes::between(&before, &fresh, &seen)))
+        let changes = fresh?.map(|fresh| self.replace(&fresh));
+        Ok(match (untold.take(), changes) {
+            (Some(earlier), Some(changes)) => Some(earlier.and(changes)),
+            (earlier, changes) => earlier.or(changes),
+        })
     }
 
     /// What has that name in a directory.
@@ -208,7 +209,7 @@ impl Namespace {
             (View::Past(_), rank) if rank < RANK_LIMIT => self.past_item(&view, rank, reach),
             (View::Snapshot { tree, .. }, LINK_RANK) => {
                 let head = Head::from(tree.info().as_ref());
-                let target = self.state().name_of(&head).ok_or(unknown)?;
+                let target = self.whole(reach)?.name_of(&head).ok_or(unknown)?;
                 Ok(Item::Link { ino, target, mtime: head.at() })
             }
             (View::Snapshot { tree, .. }, rank) if rank < RANK_LIMIT => {
@@ -269,7 +270,7 @@ impl Namespace {
         }
         let bytes = self.library.stored_bytes()?;
         let mut entries = 0_u64;
-        for head in state.timelines.sources().filter_map(|s| state.timelines.of(s).last()) {
+        for head in state.sources().filter_map(|source| state.newest_of(source)) {
             let info = self.library.snapshot(&head.id)?;
             entries = entries.saturating_add(info.map_or(0, |info| info.snapshot.root.ranks()));
         }
@@ -285,9 +286,9 @@ impl Namespace {
                 b"changes" => self.fixed_named(CHANGES, Life::Settled, reach),
                 b"history" => self.fixed_named(HISTORY, Life::Settled, reach),
                 b".asof" => self.fixed_named(REPORTS, Life::Settled, reach),
-                b"latest" => match state.timelines.instants().last() {
+                b"latest" => match state.latest() {
                     Some(at) => {
-                        let view = self.instant(*at, reach)?;
+                        let view = self.instant(at, reach)?;
                         let link = self.item(number(view.number, LATEST_RANK), reach)?;
                         Ok(Looked::at(link, Life::Brief))
                     }
@@ -297,7 +298,7 @@ impl Namespace {
             },
             AT => self.lookup_time(&state, name, reach),
             SNAPSHOTS | CHANGES | HISTORY => {
-                let name = text(name).filter(|name| !state.timelines.of(name).is_empty());
+                let name = text(name).filter(|name| state.newest_of(name).is_some());
                 let Some(source) = name else { return Ok(Looked::absent(Life::Momentary)) };
                 let view = self.of_source(dir, source, reach)?;
                 Ok(Looked::at(self.item(number(view.number, 0), reach)?, Life::Settled))
@@ -319,7 +320,14 @@ impl Namespace {
         let Some(wanted) = state.instant(name, &self.zone, self.clock.now()) else {
             return absent;
         };
-        let Some(at) = state.timelines.canonical(wanted) else { return absent };
+        // Since the newest snapshot nothing has changed.
+        let at = match state.latest().filter(|latest| wanted >= *latest) {
+            Some(latest) => latest,
+            None => match self.whole(reach)?.timelines().canonical(wanted) {
+                Some(at) => at,
+                None => return absent,
+            },
+        };
         let view = self.instant(at, reach)?;
         let life = self.life(state, at);
         if instant_name(at) == name {
@@ -338,27 +346,28 @@ impl Namespace {
         reach: Reach,
     ) -> Result<Looked> {
         let absent = Ok(Looked::absent(Life::Momentary));
-        let state = self.state();
+        let state = self.whole(reach)?;
         let Some(name) = text(name) else { return absent };
         if let Some(head) = state.snapshot_named(source, name) {
-            return Ok(Looked::at(self.root_of(&state, head, within, reach)?, Life::Settled));
+            let view = self.snapshot_of_source(&state, head, within, reach)?;
+            return Ok(Looked::at(root_of(&view, reach)?, Life::Settled));
         }
         let Some(head) = self.newest_at(&state, source, name) else { return absent };
-        let view = self.snapshot(&state, head, within, reach)?;
+        let view = self.snapshot_of_source(&state, head, within, reach)?;
         let link = self.item(number(view.number, LINK_RANK), reach)?;
         Ok(Looked::at(link, Life::Brief))
     }
 
     /// The snapshot that shows a source at a time, as somebody writes it.
-    fn newest_at<'s>(&self, state: &'s State, source: &str, time: &str) -> Option<&'s Head> {
+    fn newest_at<'s>(&self, state: &'s Whole, source: &str, time: &str) -> Option<&'s Head> {
         let wanted = state.instant(time, &self.zone, self.clock.now())?;
-        state.timelines.newest(source, wanted)
+        state.timelines().newest(source, wanted)
     }
 
     /// A directory whose names come with the snapshots of a source.
     fn dir_of(&self, source: &str, ino: u64) -> Item {
         // The kernel lists a directory anew when this changes.
-        let newest = self.state().timelines.of(source).last().map(Head::at);
+        let newest = self.state().newest_of(source).map(Head::at);
         Item::Dir { ino, mtime: newest.unwrap_or_default(), life: Life::Brief }
     }
 
@@ -368,7 +377,7 @@ impl Namespace {
 
     fn fixed(&self, ino: u64, reach: Reach) -> Result<Option<Item>> {
         let state = self.state();
-        let newest = state.timelines.instants().last().copied().unwrap_or_default();
+        let newest = state.latest().unwrap_or_default();
         let mtime = match ino {
             ROOT | SNAPSHOTS | CHANGES | HISTORY => newest,
             // What is listed changes at midnight too, and the kernel looks at this.

@@ -21,6 +21,7 @@ use crate::format::fact::{Links, Snapshot};
 use crate::format::node::{
     Child, Entry, FileKind, Leaf, LinkGroup, LinkId, Node, Owner, Subtree, Xattr,
 };
+use crate::repo::library::Moment;
 use crate::repo::{Error, FileContent, Library, LoadedNode, Result, SnapshotInfo, Whence};
 
 /// A file, directory or anything else of a source.
@@ -139,6 +140,8 @@ pub(crate) struct TestLibrary {
     stuck: Mutex<bool>,
     released: Condvar,
     pub(crate) node_loads: AtomicU64,
+    /// How often all snapshots were asked for.
+    pub(crate) moments_read: AtomicU64,
     published: AtomicU64,
     pub(crate) prefetched: Mutex<Vec<u64>>,
     /// What happens when a view is about to get its number, once.
@@ -450,6 +453,24 @@ impl Builder<'_> {
 impl Library for TestLibrary {
     fn snapshots(&self) -> Result<Vec<Arc<SnapshotInfo>>> {
         Ok(self.snapshots.lock().unwrap().clone())
+    }
+
+    fn moments(&self) -> Result<Vec<Moment>> {
+        self.moments_read.fetch_add(1, Ordering::Relaxed);
+        Ok(self.snapshots()?.iter().map(|info| Moment::from(info.as_ref())).collect())
+    }
+
+    /// Those alone that are the newest.
+    fn newest_moments(&self) -> Result<Vec<Moment>> {
+        let mut newest: BTreeMap<String, Arc<SnapshotInfo>> = BTreeMap::new();
+        for info in self.snapshots()? {
+            let order = |info: &SnapshotInfo| (info.shown_from(), info.receipt, info.snapshot.id);
+            let best = newest.entry(info.snapshot.source.clone()).or_insert(Arc::clone(&info));
+            if order(&info) > order(best) {
+                *best = info;
+            }
+        }
+        Ok(newest.values().map(|info| Moment::from(info.as_ref())).collect())
     }
 
     fn refresh(&self) -> Result<bool> {

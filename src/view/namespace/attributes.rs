@@ -85,7 +85,7 @@ impl Namespace {
         when: fn(&Version) -> &SnapshotInfo,
     ) -> Result<Option<String>> {
         let snapshot = &tree.info().snapshot;
-        let (state, path) = (self.state(), tree.path(found.rank, reach)?);
+        let (state, path) = (self.whole(reach)?, tree.path(found.rank, reach)?);
         let past = self.past(&state, &snapshot.source, &path, reach)?;
         let line = self.line(&state, &snapshot.source, reach)?;
         let version = shown_by(&past.versions, &line, &snapshot.id);

@@ -20,7 +20,7 @@ use crate::view::error::{Error, Reach, Result};
 use crate::view::tree::{Found, Tree};
 
 use super::list::by_time;
-use super::state::State;
+use super::state::Whole;
 use super::views::{View, Viewed};
 use super::{Item, Life, Looked, Namespace, PAIR_LINK_RANK, Row, entry, number, text};
 
@@ -39,7 +39,7 @@ impl Namespace {
         reach: Reach,
     ) -> Result<Looked> {
         let absent = Ok(Looked::absent(Life::Momentary));
-        let state = self.state();
+        let state = self.whole(reach)?;
         let Some((before, after)) = text(name).and_then(|name| name.split_once(BETWEEN)) else {
             return absent;
         };
@@ -62,8 +62,8 @@ impl Namespace {
         reach: Reach,
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
-        let state = self.state();
-        let pairs = state.timelines.of(source).windows(2);
+        let state = self.whole(reach)?;
+        let pairs = state.timelines().of(source).windows(2);
         for (position, pair) in by_time(pairs, |pair| pair[1].at()) {
             if position <= after {
                 continue;
@@ -126,7 +126,7 @@ impl Namespace {
     /// The view of two snapshots; none if one of them is not known any more.
     fn pair(
         &self,
-        state: &State,
+        state: &Whole,
         before: &Head,
         after: &Head,
         within: &Viewed,
@@ -148,7 +148,7 @@ impl Namespace {
 }
 
 /// What two snapshots are called together.
-pub(super) fn pair_name(state: &State, before: &Head, after: &Head) -> Option<String> {
+pub(super) fn pair_name(state: &Whole, before: &Head, after: &Head) -> Option<String> {
     Some(format!("{}{BETWEEN}{}", state.name_of(before)?, state.name_of(after)?))
 }
 

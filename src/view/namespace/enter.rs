@@ -8,9 +8,11 @@ use crate::view::error::{Error, Reach, Result};
 use crate::view::time_name::instant_name;
 use crate::view::tree::Tree;
 
-use super::state::State;
+use super::state::{State, Whole};
 use super::views::{View, Viewed, Views};
-use super::{CHANGES, HISTORY, Item, Life, Looked, Namespace, RANK_BITS, entry, number, text};
+use super::{
+    CHANGES, Changes, HISTORY, Item, Life, Looked, Namespace, RANK_BITS, entry, number, text,
+};
 
 impl Namespace {
     /// How long what is shown at an instant stays so.
@@ -40,29 +42,42 @@ impl Namespace {
         self.enter(key.clone(), key, reach, || View::Source(source.to_owned()))
     }
 
-    /// The view that shows a snapshot within `at/<instant>` or `snapshots/<source>`.
-    pub(super) fn snapshot(
+    /// The view that shows a snapshot within `snapshots/<source>`.
+    pub(super) fn snapshot_of_source(
         &self,
-        state: &State,
+        state: &Whole,
         head: &Head,
         within: &Viewed,
         reach: Reach,
     ) -> Result<Arc<Viewed>> {
-        let gone = || Error::NoSuchNumber { number: number(within.number, 0) };
-        let (key, path) = match &within.view {
-            View::Source(_) => {
-                let name = state.name_of(head).ok_or_else(gone)?;
-                (format!("{}/{}", within.key, head.id), format!("{}/{name}", within.path))
-            }
-            _ => (
-                format!("{}/{}/{}", within.key, head.source, head.id),
-                format!("{}/{}", within.path, head.source),
-            ),
-        };
+        let name = state.name_of(head).ok_or_else(|| gone(within))?;
+        let key = format!("{}/{}", within.key, head.id);
+        self.snapshot(key, format!("{}/{name}", within.path), head, within, reach)
+    }
+
+    /// The view that shows a snapshot within `at/<instant>`.
+    fn snapshot_of_instant(
+        &self,
+        head: &Head,
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Arc<Viewed>> {
+        let key = format!("{}/{}/{}", within.key, head.source, head.id);
+        self.snapshot(key, format!("{}/{}", within.path, head.source), head, within, reach)
+    }
+
+    fn snapshot(
+        &self,
+        key: String,
+        path: String,
+        head: &Head,
+        within: &Viewed,
+        reach: Reach,
+    ) -> Result<Arc<Viewed>> {
         if let Some(known) = self.with_views(|views| views.of(&key)) {
             return Ok(known);
         }
-        let tree = self.tree_of(head, reach)?.ok_or_else(gone)?;
+        let tree = self.tree_of(head, reach)?.ok_or_else(|| gone(within))?;
         let view = || View::Snapshot { tree, within: within.number, unlike: None };
         self.enter(key, path, reach, view)
     }
@@ -105,7 +120,7 @@ impl Namespace {
     ) -> Result<Vec<(&'s Head, Arc<Viewed>)>> {
         let mut all = Vec::new();
         for head in within.heads(state) {
-            match self.snapshot(state, head, within, reach) {
+            match self.snapshot_of_instant(head, within, reach) {
                 Ok(view) => all.push((head, view)),
                 Err(Error::NoSuchNumber { .. }) => {}
                 Err(error) => return Err(error),
@@ -123,25 +138,11 @@ impl Namespace {
     ) -> Result<Looked> {
         let state = self.state();
         let head = text(name).and_then(|name| within.head(&state, name));
-        match head.map(|head| self.root_of(&state, head, within, reach)) {
-            Some(Ok(root)) => Ok(Looked::at(root, Life::Forever)),
+        match head.map(|head| self.snapshot_of_instant(head, within, reach)) {
+            Some(Ok(view)) => Ok(Looked::at(root_of(&view, reach)?, Life::Forever)),
             // Forgotten before anybody looked at it here.
             None | Some(Err(Error::NoSuchNumber { .. })) => Ok(Looked::absent(Life::Forever)),
             Some(Err(error)) => Err(error),
-        }
-    }
-
-    pub(super) fn root_of(
-        &self,
-        state: &State,
-        head: &Head,
-        within: &Viewed,
-        reach: Reach,
-    ) -> Result<Item> {
-        let view = self.snapshot(state, head, within, reach)?;
-        match &view.view {
-            View::Snapshot { tree, .. } => entry(&view, tree, tree.root(), reach),
-            _ => Err(Error::NoSuchNumber { number: number(view.number, 0) }),
         }
     }
 
@@ -183,7 +184,53 @@ impl Namespace {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The state, if it knows every snapshot; else another that does.
+    pub(super) fn whole(&self, reach: Reach) -> Result<Whole> {
+        if let Some(whole) = Whole::of(&self.state()) {
+            return Ok(whole);
+        }
+        if reach == Reach::Memory {
+            return Err(Error::WouldBlock);
+        }
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever had the lock may have read it.
+        if let Some(whole) = Whole::of(&self.state()) {
+            return Ok(whole);
+        }
+        let whole = Whole::load(self.library.as_ref())?;
+        let is_other = self.state().is_other(&whole);
+        let changes = self.replace(&whole);
+        if is_other {
+            *untold = Some(untold.take().unwrap_or_default().and(changes));
+        }
+        Ok(whole)
+    }
+
+    /// Puts another state in place of the one that is there. Only who holds `untold` may, or
+    /// an older one could come last. Returns what is not as it was.
+    pub(super) fn replace(&self, fresh: &Whole) -> Changes {
+        let before = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            // Before anybody can see the new state; see `Viewed::heads`.
+            state.keep(fresh, &self.with_views(|views| views.all()));
+            std::mem::replace(&mut *state, Arc::clone(fresh))
+        };
+        Changes::between(&before, fresh, &self.with_views(|views| views.all()))
+    }
+
     pub(super) fn with_views<T>(&self, act: impl FnOnce(&mut Views) -> T) -> T {
         act(&mut self.views.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The root of the snapshot that a view shows.
+pub(super) fn root_of(view: &Arc<Viewed>, reach: Reach) -> Result<Item> {
+    match &view.view {
+        View::Snapshot { tree, .. } => entry(view, tree, tree.root(), reach),
+        _ => Err(gone(view)),
+    }
+}
+
+fn gone(view: &Viewed) -> Error {
+    Error::NoSuchNumber { number: number(view.number, 0) }
 }

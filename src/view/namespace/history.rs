@@ -32,7 +32,7 @@ use crate::view::history::{Course, NameSeen, Version, names, root_versions};
 use crate::view::tree::{Found, Tree};
 
 use super::list::by_time;
-use super::state::State;
+use super::state::Whole;
 use super::views::{View, Viewed};
 use super::{FIRST_POSITION, Item, Life, Looked, Namespace, Row, entry, number};
 
@@ -75,7 +75,7 @@ struct Names {
 }
 
 impl Past {
-    fn new(state: &State, path: &[u8], (versions, course): (Vec<Version>, Course)) -> Past {
+    fn new(state: &Whole, path: &[u8], (versions, course): (Vec<Version>, Course)) -> Past {
         let shown = shown(state, path, &versions);
         Past { versions, shown, course, names: OnceLock::new() }
     }
@@ -181,11 +181,11 @@ impl Namespace {
         name: &[u8],
         reach: Reach,
     ) -> Result<Looked> {
-        let state = self.state();
+        let state = self.whole(reach)?;
         let (source, path) = past_of(view, rank, reach)?;
         // What the first snapshot of all has came with it, and needs no history.
         let wanted = joined(&path, name);
-        if let Some(head) = state.timelines.of(source).first()
+        if let Some(head) = state.timelines().of(source).first()
             && let Some(dir) = self.past_in(head, &wanted, reach)?
         {
             return Ok(Looked::at(dir, Life::Brief));
@@ -233,7 +233,7 @@ impl Namespace {
         reach: Reach,
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
-        let state = self.state();
+        let state = self.whole(reach)?;
         let (source, path) = past_of(view, rank, reach)?;
         let past = self.past(&state, source, &path, reach)?;
         let names = self.names_of(&state, &past, source, &path, reach)?;
@@ -287,8 +287,8 @@ impl Namespace {
             return Ok(number(self.history(source, reach)?.number, 0));
         };
         // It may have been there before what is in it.
-        let (state, gone) = (self.state(), Error::NoSuchNumber { number: rank });
-        if let Some(head) = state.timelines.of(source).first()
+        let (state, gone) = (self.whole(reach)?, Error::NoSuchNumber { number: rank });
+        if let Some(head) = state.timelines().of(source).first()
             && let Some(dir) = self.past_in(head, above, reach)?
         {
             return Ok(dir.ino());
@@ -311,7 +311,7 @@ impl Namespace {
     /// nearest directory above it.
     pub(super) fn past(
         &self,
-        state: &State,
+        state: &Whole,
         source: &str,
         path: &[u8],
         reach: Reach,
@@ -350,7 +350,7 @@ impl Namespace {
     /// The names that were in a directory, which its past remembers.
     fn names_of<'p>(
         &self,
-        state: &State,
+        state: &Whole,
         past: &'p Arc<Past>,
         source: &str,
         path: &[u8],
@@ -405,7 +405,7 @@ impl Namespace {
     /// The snapshots of a source, oldest first.
     pub(super) fn line(
         &self,
-        state: &State,
+        state: &Whole,
         source: &str,
         reach: Reach,
     ) -> Result<Arc<[Arc<SnapshotInfo>]>> {
@@ -418,7 +418,7 @@ impl Namespace {
         }
         let infos = self.library.snapshots()?;
         let by_id: HashMap<_, _> = infos.iter().map(|info| (info.snapshot.id, info)).collect();
-        let heads = state.timelines.of(source).iter();
+        let heads = state.timelines().of(source).iter();
         let line: Arc<[_]> =
             heads.filter_map(|head| by_id.get(&head.id).copied().cloned()).collect();
         lines().insert(source.to_owned(), Arc::clone(&line));
@@ -437,14 +437,15 @@ impl Namespace {
     /// A version, as the first snapshot has it that shows it.
     fn version(
         &self,
-        state: &State,
+        state: &Whole,
         source: &str,
         path: &[u8],
         version: &Version,
         reach: Reach,
     ) -> Result<Option<Item>> {
         let within = self.source(source, reach)?;
-        let view = self.snapshot(state, &Head::from(version.first.as_ref()), &within, reach)?;
+        let head = Head::from(version.first.as_ref());
+        let view = self.snapshot_of_source(state, &head, &within, reach)?;
         let View::Snapshot { tree, .. } = &view.view else { return Ok(None) };
         let found = tree.at(path, reach)?;
         found.map(|found| entry(&view, tree, found, reach)).transpose()
@@ -466,7 +467,7 @@ fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// What versions are called: by the time at which they were first seen, with what the file's
 /// name ends with.
-fn shown(state: &State, path: &[u8], versions: &[Version]) -> Vec<(u64, Vec<u8>, usize)> {
+fn shown(state: &Whole, path: &[u8], versions: &[Version]) -> Vec<(u64, Vec<u8>, usize)> {
     let name = last(path);
     let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0);
     let extension = dot.map(|dot| &name[dot..]).filter(|text| text.len() <= EXTENSION_MAX);

@@ -12,6 +12,7 @@ use crate::view::error::{Error, Reach, Result};
 use crate::view::time_name::instant_name;
 
 use super::changes::{counterpart, differs};
+use super::enter::root_of;
 use super::{
     AT, CHANGES, FIRST_REPORT, HISTORY, Item, LATEST_RANK, Life, Namespace, RANK_LIMIT, REPORTS,
     ROOT, Report, SNAPSHOTS, View, Viewed, entry, number,
@@ -103,7 +104,7 @@ impl Namespace {
         reach: Reach,
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
-        let newest = self.state().timelines.instants().last().copied();
+        let newest = self.state().latest();
         let names: [&[u8]; 6] = [b"latest", b"at", b"snapshots", b"changes", b"history", b".asof"];
         for (name, position) in names.into_iter().zip(FIRST_POSITION..) {
             if position <= after {
@@ -134,8 +135,8 @@ impl Namespace {
         reach: Reach,
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
-        let state = self.state();
-        let instants = state.timelines.listing(&self.zone, self.clock.now());
+        let state = self.whole(reach)?;
+        let instants = state.timelines().listing(&self.zone, self.clock.now());
         for (position, at) in by_time(instants, |at| *at) {
             if position <= after {
                 continue;
@@ -160,7 +161,7 @@ impl Namespace {
     ) -> Result<()> {
         let state = self.state();
         let mut views = Vec::new();
-        for source in state.timelines.sources() {
+        for source in state.sources() {
             views.push((source, self.of_source(dir, source, reach)?));
         }
         for (name, view) in by_number(views, after) {
@@ -185,7 +186,7 @@ impl Namespace {
         let life = self.life(&state, at);
         let views = self.shown(&state, within, reach)?;
         for (head, view) in by_number(views, after) {
-            let item = self.root_of(&state, head, within, reach)?;
+            let item = root_of(&view, reach)?;
             let position = view.number + FIRST_POSITION;
             if show(Row { position, name: head.source.as_bytes(), item, life }) {
                 break;
@@ -202,12 +203,13 @@ impl Namespace {
         reach: Reach,
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
-        let state = self.state();
+        let state = self.whole(reach)?;
         for (position, (name, head)) in by_time(state.named(source), |(_, head)| head.at()) {
             if position <= after {
                 continue;
             }
-            let item = self.root_of(&state, head, within, reach)?;
+            let view = self.snapshot_of_source(&state, head, within, reach)?;
+            let item = root_of(&view, reach)?;
             if show(Row { position, name: name.as_bytes(), item, life: Life::Settled }) {
                 break;
             }

@@ -107,7 +107,7 @@ impl Reports {
             return Err(Error::WouldBlock);
         }
         let value = match report {
-            Report::Status => self.status(namespace, now),
+            Report::Status => self.status(namespace, now)?,
             Report::Counters => self.counters(namespace),
         };
         let text: Text = (padded(&value).into(), now);
@@ -115,11 +115,11 @@ impl Reports {
         Ok(text)
     }
 
-    fn status(&self, namespace: &Namespace, now: UnixTime) -> Value {
-        let state = namespace.state();
+    fn status(&self, namespace: &Namespace, now: UnixTime) -> Result<Value> {
+        let state = namespace.whole(Reach::Store)?;
         let freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
-        let sources = state.timelines.sources().filter_map(|source| {
-            let line = state.timelines.of(source);
+        let sources = state.sources().filter_map(|source| {
+            let line = state.timelines().of(source);
             let newest = line.last()?;
             let newest = json!({
                 "id": newest.id,
@@ -129,7 +129,7 @@ impl Reports {
             });
             Some(json!({ "source": source, "snapshots": line.len(), "newest": newest }))
         });
-        json!({
+        Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "now": now,
             "zone": namespace.zone.name(),
@@ -138,7 +138,7 @@ impl Reports {
             "refresh_failure": freshness.failure,
             "stored_bytes": namespace.totals(Reach::Store).ok().map(|(bytes, _)| bytes),
             "sources": sources.collect::<Vec<_>>(),
-        })
+        }))
     }
 
     fn counters(&self, namespace: &Namespace) -> Value {

@@ -1,14 +1,23 @@
 //! What is known of the repository's snapshots, and what differs from before.
 //!
-//! A [`State`] is made whole and replaced whole, so that one question sees one
-//! state of affairs.
+//! A [`State`] is replaced and never altered, so that one question sees one state of
+//! affairs.
+//!
+//! A mount begins with the newest snapshot of each source: its start must not grow with
+//! what was backed up before, and most who mount want the newest. That answers what is
+//! asked of `latest`, and of any time since. The first question of another kind reads where
+//! all snapshots stand, some 0.5 µs each, and has the [`Whole`] of it. Another process may
+//! have learnt of others meanwhile; so that is another state, and replaces the first as
+//! after a refresh.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Clock, UnixTime};
 use crate::codec::hash::sha256;
+use crate::repo::library::Moment;
 use crate::repo::{Library, SnapshotInfo};
 use crate::view::as_of::{Head, Timelines};
 use crate::view::error::Result;
@@ -27,7 +36,10 @@ const SETTLED_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// The snapshots of a repository at one time.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) timelines: Timelines,
+    /// Of every snapshot, or of the newest of each source and perhaps others.
+    known: Timelines,
+    /// Whether those are all.
+    is_whole: bool,
     /// The bytes of all packs, and the entries of the newest snapshot of each source, once
     /// somebody has asked.
     pub(super) totals: OnceLock<(u64, u64)>,
@@ -43,15 +55,52 @@ pub(super) struct State {
 type Fingerprint = [u8; 16];
 
 impl State {
-    pub(super) fn load(library: &dyn Library) -> Result<State> {
-        let timelines = Timelines::new(library.moments()?.into_iter().map(Head::from));
-        Ok(State {
-            timelines,
+    /// What the start of a mount needs.
+    pub(super) fn begin(library: &dyn Library) -> Result<State> {
+        Ok(State::of(library.newest_moments()?, false))
+    }
+
+    fn of(moments: Vec<Moment>, is_whole: bool) -> State {
+        State {
+            known: Timelines::new(moments.into_iter().map(Head::from)),
+            is_whole,
             totals: OnceLock::new(),
             fingerprints: Mutex::default(),
             lines: Mutex::default(),
             pasts: Pasts::default(),
-        })
+        }
+    }
+
+    /// The sources that have a snapshot, in byte order.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &str> {
+        self.known.sources()
+    }
+
+    /// The newest snapshot of a source.
+    pub(super) fn newest_of(&self, source: &str) -> Option<&Head> {
+        self.known.of(source).last()
+    }
+
+    /// The newest canonical instant, which is what `latest` means.
+    pub(super) fn latest(&self) -> Option<UnixTime> {
+        self.known.instants().last().copied()
+    }
+
+    /// Whether it is known what an instant shows.
+    pub(super) fn reaches(&self, at: UnixTime) -> bool {
+        self.is_whole || self.latest().is_none_or(|latest| at >= latest)
+    }
+
+    /// The snapshots that show all sources at an instant that this state reaches.
+    pub(super) fn view(&self, at: UnixTime) -> impl Iterator<Item = &Head> {
+        debug_assert!(self.reaches(at), "{at} needs the whole");
+        self.known.view(at)
+    }
+
+    /// The one that shows a source.
+    pub(super) fn head(&self, source: &str, at: UnixTime) -> Option<&Head> {
+        debug_assert!(self.reaches(at), "{at} needs the whole");
+        self.known.newest(source, at)
     }
 
     /// The instant that a text means.
@@ -66,7 +115,7 @@ impl State {
         if let Some(known) = known(&self.lock_fingerprints()) {
             return known;
         }
-        let ids: Vec<u8> = self.timelines.view(at).flat_map(|head| head.id.0).collect();
+        let ids: Vec<u8> = self.view(at).flat_map(|head| head.id.0).collect();
         let mut short = Fingerprint::default();
         let length = short.len();
         short.copy_from_slice(&sha256(&ids)[..length]);
@@ -78,20 +127,30 @@ impl State {
         self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sources of which the two states do not know the same.
+    /// The sources of which the two states do not know the same. Of who knows only the newest,
+    /// nobody has learnt more, so that nothing else counts.
     fn others<'s>(&'s self, after: &'s State) -> BTreeSet<&'s str> {
-        let all = self.timelines.sources().chain(after.timelines.sources());
-        all.filter(|source| self.timelines.of(source) != after.timelines.of(source)).collect()
+        let line = |state: &'s State, source: &str| match self.is_whole {
+            true => state.known.of(source),
+            false => state.known.of(source).last().map_or(&[][..], std::slice::from_ref),
+        };
+        let all = self.sources().chain(after.sources());
+        all.filter(|source| line(self, source) != line(after, source)).collect()
+    }
+
+    /// Whether a later state knows anything else of what was known in this one.
+    pub(super) fn is_other(&self, after: &State) -> bool {
+        !self.others(after).is_empty()
     }
 
     /// Whether an instant shows something else after than before, given [`State::others`].
     fn shows_other(&self, after: &State, others: &BTreeSet<&str>, at: UnixTime) -> bool {
-        let id = |state: &State, source| state.timelines.newest(source, at).map(|head| head.id);
+        let id = |state: &State, source| state.head(source, at).map(|head| head.id);
         others.iter().any(|source| id(self, source) != id(after, source))
     }
 
     /// Has the views of instants that show something else after keep what they showed before.
-    pub(super) fn keep(&self, after: &State, seen: &[Arc<Viewed>]) {
+    pub(super) fn keep(&self, after: &Whole, seen: &[Arc<Viewed>]) {
         let others = self.others(after);
         for view in seen {
             if let View::Instant(at) = view.view
@@ -104,8 +163,36 @@ impl State {
 
     /// How long what is shown at an instant stays so.
     pub(super) fn life(&self, at: UnixTime, now: UnixTime) -> Life {
-        let newest = self.timelines.instants().last().is_none_or(|newest| at >= *newest);
+        let newest = self.latest().is_none_or(|newest| at >= newest);
         if newest || now.since(at) < SETTLED_AFTER { Life::Brief } else { Life::Settled }
+    }
+}
+
+/// A state that knows every snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct Whole(Arc<State>);
+
+impl Deref for Whole {
+    type Target = Arc<State>;
+
+    fn deref(&self) -> &Arc<State> {
+        &self.0
+    }
+}
+
+impl Whole {
+    pub(super) fn load(library: &dyn Library) -> Result<Whole> {
+        Ok(Whole(Arc::new(State::of(library.moments()?, true))))
+    }
+
+    /// The state, if it is one.
+    pub(super) fn of(state: &Arc<State>) -> Option<Whole> {
+        state.is_whole.then(|| Whole(Arc::clone(state)))
+    }
+
+    /// Every snapshot.
+    pub(super) fn timelines(&self) -> &Timelines {
+        &self.known
     }
 
     /// The snapshots of a source with their names, oldest first.
@@ -113,7 +200,7 @@ impl State {
     /// A name is the exact instant. Of several taken at one instant the last has it
     /// alone, being what a time finds; the others have `~` and their id behind it.
     pub(super) fn named(&self, source: &str) -> impl Iterator<Item = (String, &Head)> {
-        let line = self.timelines.of(source);
+        let line = self.known.of(source);
         line.iter().enumerate().map(|(n, head)| {
             let name = instant_name(head.at());
             let shared = line.get(n + 1).is_some_and(|next| next.at() == head.at());
@@ -125,8 +212,8 @@ impl State {
     pub(super) fn snapshot_named(&self, source: &str, name: &str) -> Option<&Head> {
         let time = name.split_once('~').map_or(name, |(time, _)| time);
         let at = self.instant(time, &Zone::utc(), UnixTime::EPOCH)?;
-        let head = self.timelines.newest(source, at)?;
-        let line = self.timelines.of(source);
+        let head = self.head(source, at)?;
+        let line = self.known.of(source);
         let first = line.partition_point(|h| h.at() < head.at());
         let same = line.iter().skip(first).take_while(|h| h.at() == head.at());
         same.into_iter().find(|head| self.name_of(head).is_some_and(|own| own == name))
@@ -134,7 +221,7 @@ impl State {
 
     /// The name of a snapshot among those of its source; none if it is not one of them.
     pub(super) fn name_of(&self, head: &Head) -> Option<String> {
-        let line = self.timelines.of(&head.source);
+        let line = self.known.of(&head.source);
         let at = head.at();
         let same = line[..line.partition_point(|h| h.at() <= at)].iter().rev();
         let mut same = same.take_while(|h| h.at() == at).map(|h| h.id);
@@ -167,12 +254,21 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// These, and then those.
+    pub(super) fn and(mut self, later: Changes) -> Changes {
+        self.inodes.extend(later.inodes);
+        self.entries.extend(later.entries);
+        self
+    }
+
     /// What of the views that were seen differs between two states.
-    pub(super) fn between(before: &State, after: &State, seen: &[Arc<Viewed>]) -> Changes {
+    pub(super) fn between(before: &Arc<State>, after: &Whole, seen: &[Arc<Viewed>]) -> Changes {
         let mut changes =
             Changes { inodes: vec![AT, SNAPSHOTS, CHANGES, HISTORY, ROOT], entries: Vec::new() };
         changes.entries.push((ROOT, "latest".to_owned()));
         let sources = before.others(after);
+        // Names among all snapshots of a source were told by who knew them all.
+        let names = Whole::of(before);
         for view in seen {
             let ino = number(view.number, 0);
             match &view.view {
@@ -180,7 +276,7 @@ impl Changes {
                     if sources.contains(source.as_str()) =>
                 {
                     changes.inodes.push(ino);
-                    if after.timelines.of(source).is_empty() {
+                    if after.newest_of(source).is_none() {
                         let dir = match &view.view {
                             View::Source(_) => SNAPSHOTS,
                             View::Changes(_) => CHANGES,
@@ -191,7 +287,7 @@ impl Changes {
                 }
                 // What is in it stays; the name gets another directory, or none.
                 View::Instant(at) => {
-                    let is_there = after.timelines.canonical(*at) == Some(*at);
+                    let is_there = after.timelines().canonical(*at) == Some(*at);
                     if !is_there || before.shows_other(after, &sources, *at) {
                         changes.entries.push((AT, instant_name(*at)));
                     }
@@ -200,7 +296,8 @@ impl Changes {
                 // have given its name to one of the same instant that was received later.
                 View::Snapshot { tree, within, unlike: None } => {
                     let head = Head::from(tree.info().as_ref());
-                    let own = before.name_of(&head).filter(|_| view.is_of_source());
+                    let own = names.as_ref().and_then(|names| names.name_of(&head));
+                    let own = own.filter(|_| view.is_of_source());
                     let other = |name: &String| after.name_of(&head).as_ref() != Some(name);
                     if let Some(name) = own.filter(other) {
                         changes.entries.push((number(*within, 0), name));
@@ -209,9 +306,9 @@ impl Changes {
                 // As much for two of them.
                 View::Pair { before: old, after: new, within } => {
                     let heads = [old, new].map(|tree| Head::from(tree.info().as_ref()));
-                    let name = |state: &State| pair_name(state, &heads[0], &heads[1]);
-                    if let Some(own) = name(before).filter(|own| name(after).as_ref() != Some(own))
-                    {
+                    let name = |state: &Whole| pair_name(state, &heads[0], &heads[1]);
+                    let own = names.as_ref().and_then(name);
+                    if let Some(own) = own.filter(|own| name(after).as_ref() != Some(own)) {
                         changes.entries.push((number(*within, 0), own));
                     }
                 }

@@ -1,5 +1,6 @@
 pub(crate) mod history;
 mod model;
+mod start;
 mod times;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -34,7 +35,8 @@ fn over(library: Arc<TestLibrary>) -> Fixture {
     let as_library = Arc::clone(&library) as Arc<dyn Library>;
     let namespace =
         Namespace::new(as_library, Zone::utc(), clock, Box::new(|| vec![("reads", 7)])).unwrap();
-    namespace.refresh().unwrap();
+    // What was published so far is no news.
+    library.refresh().unwrap();
     Fixture { library, namespace, now }
 }
 

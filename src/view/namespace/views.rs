@@ -62,7 +62,7 @@ impl Viewed {
     pub(super) fn heads<'v>(&'v self, state: &'v State) -> Box<dyn Iterator<Item = &'v Head> + 'v> {
         match (self.kept.get(), &self.view) {
             (Some(kept), _) => Box::new(kept.iter()),
-            (None, View::Instant(at)) => Box::new(state.timelines.view(*at)),
+            (None, View::Instant(at)) => Box::new(state.view(*at)),
             (None, _) => Box::new(std::iter::empty()),
         }
     }
@@ -71,7 +71,7 @@ impl Viewed {
     pub(super) fn head<'v>(&'v self, state: &'v State, source: &str) -> Option<&'v Head> {
         match (self.kept.get(), &self.view) {
             (Some(kept), _) => kept.iter().find(|head| head.source == source),
-            (None, View::Instant(at)) => state.timelines.newest(source, *at),
+            (None, View::Instant(at)) => state.head(source, *at),
             (None, _) => None,
         }
     }
@@ -84,7 +84,7 @@ impl Viewed {
     /// From now on the view shows what it does by this state, whatever comes.
     pub(super) fn keep(&self, state: &State) {
         if let View::Instant(at) = self.view {
-            self.kept.get_or_init(|| state.timelines.view(at).cloned().collect());
+            self.kept.get_or_init(|| state.view(at).cloned().collect());
         }
     }
 }

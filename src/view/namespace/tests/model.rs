@@ -71,12 +71,23 @@ proptest! {
     /// At every time, after every snapshot; and what was entered before is as it was.
     #[test]
     fn names_of_times_show_what_whole_copies_say(
-        steps in steps(24), times in proptest::collection::vec(instant(), 1..5),
+        steps in steps(24), times in proptest::collection::vec(instant(), 1..5), start in 0_usize..24,
     ) {
         let mut world = World::new();
+        let (before, steps) = steps.split_at(start.min(steps.len()));
+        for step in before {
+            world.go(step);
+        }
         let f = over(Arc::clone(&world.library));
         let mut entered = BTreeMap::new();
-        for step in &steps {
+        // The first question of all is for the newest.
+        let never = UnixTime::new(i64::MAX, 0);
+        if let Some(latest) = f.target("latest") {
+            let latest = f.ino(&latest);
+            prop_assert_eq!(&walk_instant(&f, latest), &world.at(never));
+            entered.insert(latest, world.at(never));
+        }
+        for step in steps {
             if !world.go(step) {
                 continue;
             }
