@@ -77,13 +77,16 @@ CREATE TABLE segment (
     ends INTEGER NOT NULL, ends_nanos INTEGER NOT NULL,
     fact BLOB NOT NULL, checksum BLOB NOT NULL, UNIQUE (id, record)
 );
-CREATE INDEX segment_in_time ON segment (source, begins, begins_nanos, after);
+-- Has all that places a segment in time, so that no row need be read for it.
+CREATE INDEX segment_in_time ON segment (source, begins, begins_nanos, after, last, ends,
+    ends_nanos, stream, id, writer, receipt);
 CREATE INDEX segment_in_stream ON segment (stream, after, last DESC);
 -- Snapshots that are states of streams.
 CREATE TABLE base (
     stream BLOB NOT NULL, position INTEGER NOT NULL, snapshot BLOB NOT NULL,
     record BLOB NOT NULL, PRIMARY KEY (stream, position, snapshot, record)
 ) WITHOUT ROWID;
+CREATE INDEX base_of_snapshot ON base (snapshot);
 -- The greatest number tells whether any was added.
 CREATE TABLE forgotten (
     number INTEGER PRIMARY KEY, snapshot BLOB NOT NULL UNIQUE, receipt INTEGER NOT NULL

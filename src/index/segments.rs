@@ -58,6 +58,19 @@ pub struct SegmentSpan {
     pub ends: UnixTime,
 }
 
+/// A snapshot that is a state of a stream, and when it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BaseMoment {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its position.
+    pub position: u64,
+    /// When it was taken, as its writer says.
+    pub taken: UnixTime,
+    /// When the store received its record. Seconds since 1970.
+    pub receipt: i64,
+}
+
 /// A snapshot that is a state of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BaseRow {
@@ -269,6 +282,50 @@ impl Index {
             optional(statement.query_row((stream.0.as_slice(), to_i64(position)), |row| {
                 Ok(BaseRow { position: to_u64(row.get(0)?), snapshot: SnapshotId(row.get(1)?) })
             }))
+        })
+    }
+
+    /// The last snapshots of a source that are states of streams and count as taken in the
+    /// second of `at` or before, the newest first: a few.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn bases_until(&self, source: &str, at: UnixTime) -> Result<Vec<BaseMoment>> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT base.stream, base.position, taken, nanos, snapshot.receipt
+                 FROM snapshot JOIN base ON base.snapshot = snapshot.id
+                     AND base.record = snapshot.record
+                 WHERE source = ?1 AND min(taken, snapshot.receipt) <= ?2 AND {BASE}
+                 ORDER BY min(taken, snapshot.receipt) DESC LIMIT 16"
+            ))?;
+            let rows = statement.query_map((source, at.seconds), |row| {
+                Ok(BaseMoment {
+                    stream: StreamId(row.get(0)?),
+                    position: to_u64(row.get(1)?),
+                    taken: UnixTime { seconds: row.get(2)?, nanos: row.get(3)? },
+                    receipt: row.get(4)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// The sources that have a stream, in byte order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn stream_sources(&self) -> Result<Vec<String>> {
+        self.read(|db| {
+            // Every stream begins with a snapshot, and those are few.
+            let mut statement = db.prepare_cached(
+                "SELECT DISTINCT source FROM snapshot WHERE id IN (SELECT snapshot FROM base)
+                 ORDER BY source",
+            )?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
         })
     }
 

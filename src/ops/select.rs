@@ -11,7 +11,7 @@ use crate::repo::browse::{self, Found};
 use crate::repo::library::Moment;
 use crate::repo::{Library, SnapshotInfo};
 use crate::source::path::names;
-use crate::view::as_of::{Head, Timelines};
+use crate::view::as_of::{Head, Timelines, later};
 use crate::view::selector::{Selector, State};
 use crate::view::{TimeSpec, Zone};
 
@@ -52,7 +52,31 @@ pub fn snapshot(
     zone: &Zone,
     now: UnixTime,
 ) -> Result<Arc<SnapshotInfo>> {
-    known_snapshot(library, &pick(&library.moments()?, selector, zone, now)?)
+    if let State::Id(prefix) = &selector.state
+        && let Ok(id) = prefix.as_str().parse()
+        && let Some(state) = library.snapshot(&id)?
+    {
+        // A state of a stream goes by an id as well, and is not among the snapshots.
+        return Ok(state);
+    }
+    let picked = known_snapshot(library, &pick(&library.moments()?, selector, zone, now)?)?;
+    let at = match &selector.state {
+        State::Id(_) => return Ok(picked),
+        State::Latest | State::Source { time: None, .. } => UnixTime::new(i64::MAX, 0),
+        State::Source { time: Some(text), .. } => instant(text, zone, now)?,
+    };
+    // A source that is followed has states between its snapshots.
+    let state = library.state_at(&picked.snapshot.source, at)?.map(Head::from);
+    match later(Some(&Head::from(picked.as_ref())), state) {
+        Some(head) if head.id != picked.snapshot.id => known_snapshot(library, &head.id),
+        _ => Ok(picked),
+    }
+}
+
+/// The instant that a time means.
+fn instant(text: &str, zone: &Zone, now: UnixTime) -> Result<UnixTime> {
+    let spec = TimeSpec::parse(text, zone, now);
+    Ok(spec.map_err(|error| Error::Invalid { what: error.to_string() })?.instant)
 }
 
 /// A snapshot that was known just now.
@@ -120,11 +144,7 @@ fn pick(moments: &[Moment], selector: &Selector, zone: &Zone, now: UnixTime) -> 
             check_known(&lines, name)?;
             let at = match time {
                 None => None,
-                Some(text) => Some(
-                    TimeSpec::parse(text, zone, now)
-                        .map_err(|error| Error::Invalid { what: error.to_string() })?
-                        .instant,
-                ),
+                Some(text) => Some(instant(text, zone, now)?),
             };
             newest(&lines, name, at)
         }

@@ -163,6 +163,24 @@ pub trait Library: Send + Sync {
         self.moments()
     }
 
+    /// The state of a followed source that is the last at or before an instant, if it has
+    /// one: as a snapshot, which it is not. Costs a few look-ups.
+    fn state_at(&self, source: &str, at: UnixTime) -> Result<Option<Moment>> {
+        let _ = (source, at);
+        Ok(None)
+    }
+
+    /// The last state of each source that is or was followed.
+    fn newest_states(&self) -> Result<Vec<Moment>> {
+        Ok(Vec::new())
+    }
+
+    /// Instants at which followed sources had a state: of some thousand that lie close
+    /// together the last, and in no order.
+    fn state_instants(&self) -> Result<Vec<UnixTime>> {
+        Ok(Vec::new())
+    }
+
     /// The one of that id, if this machine knows it.
     fn snapshot(&self, id: &SnapshotId) -> Result<Option<Arc<SnapshotInfo>>> {
         Ok(self.snapshots()?.into_iter().find(|info| info.snapshot.id == *id))

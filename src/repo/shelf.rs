@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::base::{ChunkId, SnapshotId};
+use crate::base::{ChunkId, SnapshotId, UnixTime};
 use crate::repo::library::{FileContent, Library, LoadedNode, Moment, SnapshotInfo, Whence};
 use crate::repo::reader::{Ahead, Hint, Reader, ReaderOptions};
 use crate::repo::streams::{StateFile, States, is_state_dir};
@@ -79,6 +79,18 @@ impl Library for Shelf {
 
     fn newest_moments(&self) -> Result<Vec<Moment>> {
         self.repo.newest_moments()
+    }
+
+    fn state_at(&self, source: &str, at: UnixTime) -> Result<Option<Moment>> {
+        self.states.at(source, at)
+    }
+
+    fn newest_states(&self) -> Result<Vec<Moment>> {
+        self.states.newest()
+    }
+
+    fn state_instants(&self) -> Result<Vec<UnixTime>> {
+        self.states.instants()
     }
 
     fn snapshot(&self, id: &SnapshotId) -> Result<Option<Arc<SnapshotInfo>>> {

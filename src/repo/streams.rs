@@ -37,7 +37,7 @@ use crate::format::node::{Entry, FileKind, Leaf, Node, Owner, Subtree};
 use crate::format::segment::{Segment, StreamPoint};
 use crate::index::{self, BaseRow, SegmentRow};
 use crate::repo::browse;
-use crate::repo::library::{FileContent, Library, LoadedNode, SnapshotInfo, Whence};
+use crate::repo::library::{FileContent, Library, LoadedNode, Moment, SnapshotInfo, Whence};
 use crate::repo::reader::Reader;
 use crate::repo::{Error, Repository, Result};
 
@@ -164,6 +164,72 @@ impl States {
         self.lines.clear();
         self.known.clear();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The last state of a source at or before an instant.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the index cannot be read.
+    pub fn at(&self, source: &str, at: UnixTime) -> Result<Option<Moment>> {
+        let index = self.repo.index();
+        let moment = |stream: &StreamId, position, taken, receipt| Moment {
+            id: state_id(stream, position),
+            source: source.to_owned(),
+            taken,
+            receipt: UnixTime::new(receipt, 0),
+        };
+        // What is stored whole is a state as well, and the first of each stream.
+        let mut found: Option<(UnixTime, u64, Moment)> = None;
+        for base in index.bases_until(source, at)? {
+            let taken = base.taken.min(UnixTime::new(base.receipt, 999_999_999));
+            let newer = found.as_ref().is_none_or(|best| (best.0, best.1) < (taken, base.position));
+            if taken <= at && newer {
+                let state = moment(&base.stream, base.position, taken, base.receipt);
+                found = Some((taken, base.position, state));
+            }
+        }
+        let Some(row) = index.segment_at(source, at)? else {
+            return Ok(found.map(|(_, _, moment)| moment));
+        };
+        let (_, segment) = decode(&self.repo, &row)?;
+        let received = UnixTime::new(row.receipt, 999_999_999);
+        let last = segment.states().take_while(|state| state.at.min(received) <= at).last();
+        if let Some(state) = last {
+            let taken = state.at.min(received);
+            // Another stream begins after the one before.
+            if found.as_ref().is_none_or(|best| best.0 <= taken) {
+                return Ok(Some(moment(&segment.stream, state.position, taken, row.receipt)));
+            }
+        }
+        Ok(found.map(|(_, _, moment)| moment))
+    }
+
+    /// The last state of each source that has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the index cannot be read.
+    pub fn newest(&self) -> Result<Vec<Moment>> {
+        let mut newest = Vec::new();
+        for source in self.repo.index().stream_sources()? {
+            newest.extend(self.at(&source, UnixTime::new(i64::MAX, 0))?);
+        }
+        Ok(newest)
+    }
+
+    /// When the last state of each segment was seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if the index cannot be read.
+    pub fn instants(&self) -> Result<Vec<UnixTime>> {
+        let mut instants = Vec::new();
+        for source in self.repo.index().stream_sources()? {
+            let spans = self.repo.index().segment_spans(&source)?;
+            instants.extend(spans.iter().map(|span| span.ends));
+        }
+        Ok(instants)
     }
 
     /// The state as a snapshot; none if the id is not that of a state, or nothing leads to it.

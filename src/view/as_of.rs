@@ -163,23 +163,7 @@ impl Timelines {
     /// Days and hours are those of `zone`; an hour that clocks show twice counts as two.
     #[must_use]
     pub fn listing(&self, zone: &Zone, now: UnixTime) -> Vec<UnixTime> {
-        let today = zone.civil(now).date();
-        let unit = |at: UnixTime| {
-            let shown = zone.civil(at);
-            let hour = (shown.date() == today).then(|| (shown.hour(), zone.offset(at)));
-            (shown.date(), hour)
-        };
-        let mut last: Vec<UnixTime> = Vec::new();
-        let mut of = None;
-        for at in &self.instants {
-            let this = unit(*at);
-            if of == Some(this) {
-                last.pop();
-            }
-            of = Some(this);
-            last.push(*at);
-        }
-        last
+        listing(&self.instants, zone, now)
     }
 
     /// The shortest name of a canonical instant that resolves to it among all of them.
@@ -208,6 +192,38 @@ impl Timelines {
                 }
             })
             .collect()
+    }
+}
+
+/// Of instants, ascending, the last of each day, and of today the last of each hour.
+#[must_use]
+pub fn listing(instants: &[UnixTime], zone: &Zone, now: UnixTime) -> Vec<UnixTime> {
+    let today = zone.civil(now).date();
+    let unit = |at: UnixTime| {
+        let shown = zone.civil(at);
+        let hour = (shown.date() == today).then(|| (shown.hour(), zone.offset(at)));
+        (shown.date(), hour)
+    };
+    let mut last: Vec<UnixTime> = Vec::new();
+    let mut of = None;
+    for at in instants {
+        let this = unit(*at);
+        if of == Some(this) {
+            last.pop();
+        }
+        of = Some(this);
+        last.push(*at);
+    }
+    last
+}
+
+/// What shows a source: its newest snapshot, or the state of a stream that is as new.
+#[must_use]
+pub fn later(snapshot: Option<&Head>, state: Option<Head>) -> Option<Head> {
+    match (snapshot, state) {
+        (Some(snapshot), Some(state)) if snapshot.at() > state.at() => Some(snapshot.clone()),
+        (snapshot, None) => snapshot.cloned(),
+        (_, state) => state,
     }
 }
 

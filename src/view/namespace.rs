@@ -43,7 +43,7 @@ mod views;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::base::Clock;
+use crate::base::{Clock, UnixTime};
 use crate::repo::Library;
 use crate::view::as_of::Head;
 use crate::view::error::{Error, Reach, Result};
@@ -171,7 +171,7 @@ impl Namespace {
                 }
                 Ok(Looked::at(entry(&view, tree, found, reach)?, Life::Forever))
             }
-            View::Instant(_) if rank == 0 => self.lookup_source(&view, name, reach),
+            View::Instant(..) if rank == 0 => self.lookup_source(&view, name, reach),
             View::Source(source) if rank == 0 => self.lookup_snapshot(source, name, &view, reach),
             View::Changes(source) if rank == 0 => self.lookup_pair(source, name, &view, reach),
             View::Pair { .. } if rank == 0 => self.lookup_side(&view, name, reach),
@@ -190,11 +190,11 @@ impl Namespace {
         let (view, rank) = self.place(ino)?;
         let Some(view) = view else { return self.fixed(ino, reach)?.ok_or(unknown) };
         match (&view.view, rank) {
-            (View::Instant(at), 0) => Ok(Item::Dir { ino, mtime: *at, life: Life::Forever }),
-            (View::Instant(at), LINK_RANK) => {
+            (View::Instant(at, _), 0) => Ok(Item::Dir { ino, mtime: *at, life: Life::Forever }),
+            (View::Instant(at, _), LINK_RANK) => {
                 Ok(Item::Link { ino, target: instant_name(*at), mtime: *at })
             }
-            (View::Instant(at), LATEST_RANK) => {
+            (View::Instant(at, _), LATEST_RANK) => {
                 Ok(Item::Link { ino, target: format!("at/{}", instant_name(*at)), mtime: *at })
             }
             (View::Source(source) | View::Changes(source), 0) => Ok(self.dir_of(source, ino)),
@@ -228,7 +228,7 @@ impl Namespace {
         let (view, rank) = self.place(dir)?;
         let Some(view) = view else { return Ok(ROOT) };
         match &view.view {
-            View::Instant(_) => Ok(AT),
+            View::Instant(..) => Ok(AT),
             View::Source(_) => Ok(SNAPSHOTS),
             View::Changes(_) => Ok(CHANGES),
             View::History(_) => Ok(HISTORY),
@@ -323,7 +323,7 @@ impl Namespace {
         // Since the newest snapshot nothing has changed.
         let at = match state.latest().filter(|latest| wanted >= *latest) {
             Some(latest) => latest,
-            None => match self.whole(reach)?.timelines().canonical(wanted) {
+            None => match self.canonical(wanted, reach)? {
                 Some(at) => at,
                 None => return absent,
             },
@@ -335,6 +335,16 @@ impl Namespace {
         }
         let link = self.item(number(view.number, LINK_RANK), reach)?;
         Ok(Looked::at(link, Life::Brief))
+    }
+
+    /// The last instant at or before a time at which any source changed.
+    fn canonical(&self, wanted: UnixTime, reach: Reach) -> Result<Option<UnixTime>> {
+        let state = self.whole(reach)?;
+        if !state.has_streams() {
+            return Ok(state.timelines().canonical(wanted));
+        }
+        let shown = state.shown(self.library.as_ref(), wanted, reach)?;
+        Ok(shown.iter().map(Head::at).max())
     }
 
     /// A name in `snapshots/<source>/`: a snapshot's own, or a time.

@@ -110,7 +110,7 @@ impl Namespace {
 
     fn is_instant(&self, ino: u64) -> bool {
         let viewed = self.place(ino).ok().and_then(|(viewed, _)| viewed);
-        viewed.is_some_and(|viewed| matches!(viewed.view, View::Instant(_)))
+        viewed.is_some_and(|viewed| matches!(viewed.view, View::Instant(..)))
     }
 }
 

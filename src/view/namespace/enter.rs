@@ -27,8 +27,12 @@ impl Namespace {
     pub(super) fn instant(&self, at: UnixTime, reach: Reach) -> Result<Arc<Viewed>> {
         let state = self.state();
         let path = format!("at/{}", instant_name(at));
-        let key = format!("{path}#{}", hex::encode(state.fingerprint(at)));
-        let view = self.enter(key, path, reach, || View::Instant(at))?;
+        let shown = match state.has_streams() {
+            true => Some(state.shown(self.library.as_ref(), at, reach)?),
+            false => None,
+        };
+        let key = format!("{path}#{}", hex::encode(state.fingerprint(at, shown.as_ref())));
+        let view = self.enter(key, path, reach, || View::Instant(at, shown))?;
         // Views that were there when another state came have kept what they showed. This one
         // may have been entered just after. Nobody knows its number yet.
         if !Arc::ptr_eq(&state, &self.state()) {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::base::UnixTime;
+use crate::view::as_of::listing;
 use crate::view::error::{Error, Reach, Result};
 use crate::view::time_name::instant_name;
 
@@ -85,7 +86,7 @@ impl Namespace {
                 }
                 Ok(())
             }
-            View::Instant(at) if rank == 0 => self.list_instant(&view, *at, after, reach, show),
+            View::Instant(at, _) if rank == 0 => self.list_instant(&view, *at, after, reach, show),
             View::Source(source) if rank == 0 => {
                 self.list_snapshots(&view, source, after, reach, show)
             }
@@ -136,7 +137,16 @@ impl Namespace {
         show: &mut dyn FnMut(Row<'_>) -> bool,
     ) -> Result<()> {
         let state = self.whole(reach)?;
-        let instants = state.timelines().listing(&self.zone, self.clock.now());
+        let mut instants = state.timelines().instants().to_vec();
+        if state.has_streams() {
+            if reach == Reach::Memory {
+                return Err(Error::WouldBlock);
+            }
+            instants.extend(self.library.state_instants()?);
+            instants.sort_unstable();
+            instants.dedup();
+        }
+        let instants = listing(&instants, &self.zone, self.clock.now());
         for (position, at) in by_time(instants, |at| *at) {
             if position <= after {
                 continue;

@@ -10,7 +10,7 @@
 //! have learnt of others meanwhile; so that is another state, and replaces the first as
 //! after a refresh.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::base::{Clock, UnixTime};
 use crate::codec::hash::sha256;
 use crate::repo::library::Moment;
 use crate::repo::{Library, SnapshotInfo};
-use crate::view::as_of::{Head, Timelines};
-use crate::view::error::Result;
+use crate::view::as_of::{Head, Timelines, later};
+use crate::view::error::{Error, Reach, Result};
 use crate::view::time_name::instant_name;
 use crate::view::time_spec::TimeSpec;
 use crate::view::zone::Zone;
@@ -40,6 +40,10 @@ pub(super) struct State {
     known: Timelines,
     /// Whether those are all.
     is_whole: bool,
+    /// The last state of each source that is followed, by source.
+    ends: BTreeMap<String, Head>,
+    /// What was asked of [`State::shown`].
+    shown: Mutex<HashMap<UnixTime, Shown>>,
     /// The bytes of all packs, and the entries of the newest snapshot of each source, once
     /// somebody has asked.
     pub(super) totals: OnceLock<(u64, u64)>,
@@ -51,24 +55,30 @@ pub(super) struct State {
     pub(super) pasts: Pasts,
 }
 
+/// The snapshots and states that an instant shows.
+pub(super) type Shown = Arc<[Head]>;
+
 /// What an instant shows, in a few bytes.
 type Fingerprint = [u8; 16];
 
 impl State {
     /// What the start of a mount needs.
     pub(super) fn begin(library: &dyn Library) -> Result<State> {
-        Ok(State::of(library.newest_moments()?, false))
+        State::of(library, library.newest_moments()?, false)
     }
 
-    fn of(moments: Vec<Moment>, is_whole: bool) -> State {
-        State {
+    fn of(library: &dyn Library, moments: Vec<Moment>, is_whole: bool) -> Result<State> {
+        let ends = library.newest_states()?.into_iter().map(Head::from);
+        Ok(State {
             known: Timelines::new(moments.into_iter().map(Head::from)),
             is_whole,
+            ends: ends.map(|head| (head.source.clone(), head)).collect(),
+            shown: Mutex::default(),
             totals: OnceLock::new(),
             fingerprints: Mutex::default(),
             lines: Mutex::default(),
             pasts: Pasts::default(),
-        }
+        })
     }
 
     /// The sources that have a snapshot, in byte order.
@@ -83,7 +93,48 @@ impl State {
 
     /// The newest canonical instant, which is what `latest` means.
     pub(super) fn latest(&self) -> Option<UnixTime> {
-        self.known.instants().last().copied()
+        let followed = self.ends.values().map(Head::at).max();
+        self.known.instants().last().copied().max(followed)
+    }
+
+    /// Whether a source is followed, so that there are states between snapshots.
+    pub(super) fn has_streams(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// What shows all sources at an instant that this state reaches: snapshots, and states
+    /// of streams. Costs some look-ups for each stream, once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`], or the library's.
+    pub(super) fn shown(
+        &self,
+        library: &dyn Library,
+        at: UnixTime,
+        reach: Reach,
+    ) -> Result<Shown> {
+        let lock = || self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&at).cloned() {
+            return Ok(known);
+        }
+        let mut shown: BTreeMap<&str, Head> =
+            self.view(at).map(|head| (head.source.as_str(), head.clone())).collect();
+        for (source, end) in &self.ends {
+            let state = if at >= end.at() {
+                Some(end.clone())
+            } else if reach == Reach::Memory {
+                return Err(Error::WouldBlock);
+            } else {
+                library.state_at(source, at)?.map(Head::from)
+            };
+            if let Some(head) = later(shown.get(source.as_str()), state) {
+                shown.insert(source, head);
+            }
+        }
+        let shown: Shown = shown.into_values().collect();
+        lock().insert(at, Arc::clone(&shown));
+        Ok(shown)
     }
 
     /// Whether it is known what an instant shows.
@@ -110,12 +161,15 @@ impl State {
 
     /// What tells whether an instant shows the same snapshots as at another time of asking.
     /// Costs a search in each timeline, once.
-    pub(super) fn fingerprint(&self, at: UnixTime) -> Fingerprint {
+    pub(super) fn fingerprint(&self, at: UnixTime, shown: Option<&Shown>) -> Fingerprint {
         let known = |all: &HashMap<_, _>| all.get(&at).copied();
         if let Some(known) = known(&self.lock_fingerprints()) {
             return known;
         }
-        let ids: Vec<u8> = self.view(at).flat_map(|head| head.id.0).collect();
+        let ids: Vec<u8> = match shown {
+            Some(shown) => shown.iter().flat_map(|head| head.id.0).collect(),
+            None => self.view(at).flat_map(|head| head.id.0).collect(),
+        };
         let mut short = Fingerprint::default();
         let length = short.len();
         short.copy_from_slice(&sha256(&ids)[..length]);
@@ -153,7 +207,7 @@ impl State {
     pub(super) fn keep(&self, after: &Whole, seen: &[Arc<Viewed>]) {
         let others = self.others(after);
         for view in seen {
-            if let View::Instant(at) = view.view
+            if let View::Instant(at, None) = view.view
                 && self.shows_other(after, &others, at)
             {
                 view.keep(self);
@@ -182,7 +236,7 @@ impl Deref for Whole {
 
 impl Whole {
     pub(super) fn load(library: &dyn Library) -> Result<Whole> {
-        Ok(Whole(Arc::new(State::of(library.moments()?, true))))
+        Ok(Whole(Arc::new(State::of(library, library.moments()?, true)?)))
     }
 
     /// The state, if it is one.
@@ -286,7 +340,9 @@ impl Changes {
                     }
                 }
                 // What is in it stays; the name gets another directory, or none.
-                View::Instant(at) => {
+                // It keeps what it shows, and whoever asks by its name asks again soon.
+                View::Instant(_, Some(_)) => {}
+                View::Instant(at, None) => {
                     let is_there = after.timelines().canonical(*at) == Some(*at);
                     if !is_there || before.shows_other(after, &sources, *at) {
                         changes.entries.push((AT, instant_name(*at)));

@@ -15,7 +15,7 @@ use crate::view::as_of::Head;
 use crate::view::error::{Error, Result};
 use crate::view::tree::Tree;
 
-use super::state::State;
+use super::state::{Shown, State};
 
 /// No view has this number or a greater one: the rest of an inode's bits are its rank.
 const NUMBERS_MAX: u64 = 1 << 24;
@@ -23,8 +23,9 @@ const NUMBERS_MAX: u64 = 1 << 24;
 /// What a view shows.
 #[derive(Debug)]
 pub(super) enum View {
-    /// Every source at an instant, as it was known when the view was entered.
-    Instant(UnixTime),
+    /// Every source at an instant, as it was known when the view was entered; with what it
+    /// shows if states of streams are among that.
+    Instant(UnixTime, Option<Shown>),
     /// Every snapshot of a source.
     Source(String),
     /// A snapshot, in the view of that number; only what is not the same in another one, if
@@ -62,7 +63,8 @@ impl Viewed {
     pub(super) fn heads<'v>(&'v self, state: &'v State) -> Box<dyn Iterator<Item = &'v Head> + 'v> {
         match (self.kept.get(), &self.view) {
             (Some(kept), _) => Box::new(kept.iter()),
-            (None, View::Instant(at)) => Box::new(state.view(*at)),
+            (None, View::Instant(_, Some(shown))) => Box::new(shown.iter()),
+            (None, View::Instant(at, None)) => Box::new(state.view(*at)),
             (None, _) => Box::new(std::iter::empty()),
         }
     }
@@ -71,7 +73,10 @@ impl Viewed {
     pub(super) fn head<'v>(&'v self, state: &'v State, source: &str) -> Option<&'v Head> {
         match (self.kept.get(), &self.view) {
             (Some(kept), _) => kept.iter().find(|head| head.source == source),
-            (None, View::Instant(at)) => state.head(source, *at),
+            (None, View::Instant(_, Some(shown))) => {
+                shown.iter().find(|head| head.source == source)
+            }
+            (None, View::Instant(at, None)) => state.head(source, *at),
             (None, _) => None,
         }
     }
@@ -83,7 +88,7 @@ impl Viewed {
 
     /// From now on the view shows what it does by this state, whatever comes.
     pub(super) fn keep(&self, state: &State) {
-        if let View::Instant(at) = self.view {
+        if let View::Instant(at, None) = self.view {
             self.kept.get_or_init(|| state.view(at).cloned().collect());
         }
     }
@@ -149,7 +154,7 @@ impl Views {
                 self.keep(before);
                 self.keep(after);
             }
-            View::Instant(_) | View::Source(_) | View::Changes(_) | View::History(_) => {}
+            View::Instant(..) | View::Source(_) | View::Changes(_) | View::History(_) => {}
         }
         self.by_key.insert(key.clone(), number);
         let viewed = Arc::new(Viewed { number, key, path, view, kept: OnceLock::new() });
