@@ -24,8 +24,10 @@ mod fstab;
 #[allow(rustdoc::broken_intra_doc_links)]
 pub mod keep;
 mod log;
+pub mod notify;
 mod open;
 pub mod output;
+pub mod publish;
 pub mod secret;
 mod show;
 mod signals;

@@ -9,6 +9,7 @@ pub mod check;
 pub mod diff;
 pub mod error;
 pub mod find;
+pub mod follow;
 pub mod forget;
 pub mod gc;
 pub mod history;

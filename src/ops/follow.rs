@@ -1,0 +1,3 @@
+//! `follow`: databases are followed as they change, and every change is published.
+
+pub mod status;
