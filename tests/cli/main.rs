@@ -17,6 +17,7 @@ mod refusals;
 mod source;
 mod time;
 mod times;
+mod units;
 mod upgrade;
 mod verify_log;
 mod walkthrough;
