@@ -24,8 +24,10 @@ mod fstab;
 #[allow(rustdoc::broken_intra_doc_links)]
 pub mod keep;
 mod log;
+pub mod notify;
 mod open;
 pub mod output;
+pub mod publish;
 pub mod secret;
 mod show;
 mod signals;
@@ -39,7 +41,7 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 
 use crate::base::pause::monotonic;
-use args::{Cli, Command};
+use args::{Cli, Command, SourceCommand};
 use context::Context;
 use exit::Exit;
 use failure::Failure;
@@ -86,7 +88,9 @@ fn run(cli: Cli, argv: Vec<OsString>, out: &Arc<Out>) -> Result<Exit, OutputErro
     let stop = signals::listen();
     let Cli { global, command } = cli;
     let source = named_source(&command);
-    let context = match Context::new(global, argv, Arc::clone(out), stop, source.as_deref()) {
+    let makes = matches!(&command, Command::Source(SourceCommand::Add(_)));
+    let context = Context::new(global, argv, Arc::clone(out), stop, source.as_deref(), makes);
+    let context = match context {
         Ok(context) => context,
         Err(failure) => return failed(out, None, &failure),
     };

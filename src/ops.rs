@@ -18,6 +18,7 @@ pub mod keys;
 pub mod look;
 pub mod open;
 pub mod parameters;
+pub mod replace;
 pub mod restore;
 pub mod select;
 pub mod snapshots;

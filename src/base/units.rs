@@ -190,6 +190,31 @@ pub fn show_span(time: Duration) -> String {
     }
 }
 
+/// Writes a size so that [`parse_size`] reads the same number: `1G`, `1536M`, `1000`.
+#[must_use]
+pub fn write_size(bytes: u64) -> String {
+    let mut left = bytes;
+    let mut unit = "";
+    for next in ["K", "M", "G", "T", "P"] {
+        if left == 0 || !left.is_multiple_of(1024) {
+            break;
+        }
+        left /= 1024;
+        unit = next;
+    }
+    format!("{left}{unit}")
+}
+
+/// Writes a duration so that [`parse_duration`] reads the same: as [`show_span`], and with a
+/// part of a second in milliseconds: `1500ms`. What is less than one of those is dropped.
+#[must_use]
+pub fn write_duration(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => show_span(time),
+        _ => format!("{}ms", time.as_millis()),
+    }
+}
+
 /// Shows a count with separators: `1,234,567`.
 #[must_use]
 pub fn show_count(n: u64) -> String {
@@ -354,6 +379,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_short() {
+        for (bytes, text) in
+            [(0, "0"), (1000, "1000"), (1536, "1536"), (3 << 29, "1536M"), (1 << 30, "1G")]
+        {
+            assert_eq!(write_size(bytes), text);
+        }
+        for (millis, text) in
+            [(0, "0s"), (250, "250ms"), (1000, "1s"), (1500, "1500ms"), (60_000, "1m")]
+        {
+            assert_eq!(write_duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
     fn counts_for_people() {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(show_count(n), text);
@@ -373,6 +412,15 @@ mod tests {
         fn a_span_reads_back_as_it_is(seconds in 0_u64..1 << 40) {
             let time = Duration::from_secs(seconds);
             prop_assert_eq!(parse_duration(&show_span(time)).unwrap(), time);
+        }
+
+        #[test]
+        fn what_is_written_reads_back_as_it_is(n in any::<u64>(), power in 0_u32..6, millis in 0_u64..1 << 50) {
+            for bytes in [n, n.wrapping_shl(10 * power)] {
+                prop_assert_eq!(parse_size(&write_size(bytes)), Ok(bytes));
+            }
+            let time = Duration::from_millis(millis);
+            prop_assert_eq!(parse_duration(&write_duration(time)), Ok(time));
         }
 
         #[test]

@@ -14,6 +14,7 @@ mod keys;
 mod look;
 mod mount;
 mod restore;
+mod source;
 mod verify_log;
 
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use clap::builder::ValueParser;
 use clap::{Args, Parser, Subcommand};
 
-pub use backup::BackupArgs;
+pub use backup::{BackupArgs, LeaveOutArgs};
 pub use check::CheckArgs;
 pub use diff::{DiffArgs, HistoryArgs};
 pub use find::{FindArgs, Type as FindType};
@@ -31,6 +32,7 @@ pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
 pub use look::{CatArgs, IndexCommand, LsArgs, ManifestArgs, SnapshotsArgs, StatArgs, StatusArgs};
 pub use mount::{MountArgs, UmountArgs};
 pub use restore::{OverwriteArg, RestoreArgs};
+pub use source::{SourceAddArgs, SourceCommand};
 pub use verify_log::VerifyLogArgs;
 
 use crate::base::units::{parse_duration, parse_size};
@@ -101,6 +103,10 @@ pub enum Command {
     /// Take a snapshot of directories, of standard input, or of what a command prints
     #[command(long_about = backup::BACKUP)]
     Backup(BackupArgs),
+    /// Sources: what is backed up and followed, by name
+    #[command(long_about = source::SOURCE)]
+    #[command(subcommand)]
+    Source(SourceCommand),
     /// List snapshots, the newest last
     #[command(long_about = look::SNAPSHOTS)]
     Snapshots(SnapshotsArgs),

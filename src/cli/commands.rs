@@ -16,6 +16,7 @@ mod manifest;
 mod mount;
 mod restore;
 mod snapshots;
+mod source;
 mod upgrade;
 mod verify_log;
 
@@ -32,6 +33,7 @@ pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done
         Command::Init(args) => init::init(context, &args),
         Command::Key(command) => keys::keys(context, command),
         Command::Backup(args) => backup::backup(context, &args, started),
+        Command::Source(command) => source::source(context, command),
         Command::Snapshots(args) => snapshots::snapshots(context, &args),
         Command::Forget(args) => forget::forget(context, &args),
         Command::Ls(args) => look::ls(context, &args),

@@ -23,6 +23,11 @@
 //! exclude = ["*.tmp"]
 //! exclude_caches = true
 //!
+//! [sources.shop]                      # what `asof follow shop` follows
+//! url = "sqlite:/srv/shop/kv.db"
+//! interval = "1s"                     # how often it is published
+//! spool_limit = "1G"                  # how much waits here while it cannot be
+//!
 //! [retention]                         # what `asof forget` keeps of every source
 //! keep_within = "3d"
 //! keep_daily = 14
@@ -51,11 +56,18 @@
 //! A key that asof does not know is an error, not a comment: a misspelt `exclude` would
 //! otherwise be noticed when the disk is full. The file can name commands that are run,
 //! so one that anybody may write to is refused.
+//!
+//! **Who writes it.** People, and [`define_source`] and [`remove_source`], which change the
+//! one table that they are asked to.
 
+mod edit;
 mod error;
 mod expand;
 mod profile;
+mod source;
+pub mod url;
 pub(super) mod values;
+mod write;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -66,77 +78,38 @@ use serde::Deserialize;
 pub use self::error::ConfigError;
 use self::expand::Expander;
 pub use self::profile::{Limits, Profile, S3Config};
+pub use self::source::{KindWord, SourceConfig, SourceKind, SourceTable, StreamOptions};
 pub use self::values::Size;
-use crate::base::check_source_name;
+pub use self::write::{Change, define_source, remove_source};
 use crate::cli::env::Env;
 use crate::cli::keep::Keep;
 use crate::view::Zone;
 
 /// What the configuration file says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The file it came from; `None` if there is none.
-    #[serde(skip)]
     pub path: Option<PathBuf>,
     /// The profile that is used when none is named.
     pub default_profile: Option<String>,
     /// Repositories and how to open them.
-    #[serde(default)]
     pub profiles: BTreeMap<String, Profile>,
-    /// What is backed up, by name.
-    #[serde(default)]
+    /// What is backed up or followed, by name.
     pub sources: BTreeMap<String, SourceConfig>,
     /// What `forget` keeps, where a profile does not say.
     pub retention: Option<Keep>,
 }
 
-/// A source and how it is backed up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// The file as it is written.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SourceConfig {
-    /// What kind of thing it is.
+struct Written {
+    default_profile: Option<String>,
     #[serde(default)]
-    pub kind: SourceKind,
-    /// The directories, of a source of that kind.
+    profiles: BTreeMap<String, Profile>,
     #[serde(default)]
-    pub paths: Vec<PathBuf>,
-    /// Patterns of what is left out.
-    #[serde(default, deserialize_with = "values::one_or_many")]
-    pub exclude: Vec<String>,
-    /// Files that hold such patterns.
-    #[serde(default, deserialize_with = "values::one_or_many")]
-    pub exclude_file: Vec<PathBuf>,
-    /// Leave out directories that hold a file of one of these names.
-    #[serde(default, deserialize_with = "values::one_or_many")]
-    pub exclude_if_present: Vec<String>,
-    /// Leave out directories that are marked as caches.
-    #[serde(default)]
-    pub exclude_caches: bool,
-    /// Leave out larger files.
-    pub exclude_larger_than: Option<Size>,
-    /// Do not cross into other file systems.
-    #[serde(default)]
-    pub one_file_system: bool,
-    /// Make no snapshot if nothing changed.
-    #[serde(default)]
-    pub skip_if_unchanged: bool,
-    /// Words to find its snapshots by.
-    #[serde(default, deserialize_with = "values::one_or_many")]
-    pub tags: Vec<String>,
-    /// The host's name, if not the machine's own.
-    pub host: Option<String>,
-    /// The profile of the repository that it is backed up to.
-    pub profile: Option<String>,
-}
-
-/// What kind of thing a source is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceKind {
-    /// Directories and files.
-    #[default]
-    Directory,
+    sources: BTreeMap<String, SourceTable>,
+    retention: Option<Keep>,
 }
 
 impl Config {
@@ -161,17 +134,7 @@ impl Config {
 
     /// Reads one file.
     fn read(path: &Path, env: &Env) -> Result<Config, ConfigError> {
-        let at = || path.to_owned();
-        let failed = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::NotFound => ConfigError::Missing { path: at() },
-            _ => ConfigError::Read { path: at(), source },
-        };
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
-        if mode & 0o002 != 0 && mode & 0o170_000 == 0o100_000 {
-            return Err(ConfigError::WritableByAll { path: at() });
-        }
-        Config::parse(&text, path, env)
+        Config::parse(&read_text(path)?, path, env)
     }
 
     /// Reads the text of a file that is at `path`.
@@ -180,12 +143,35 @@ impl Config {
     ///
     /// [`ConfigError`], which names the file, the line and the key.
     pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> {
-        let mut config: Config =
+        let written: Written =
             toml::from_str(text).map_err(|error| error::syntax(path, text, error))?;
-        config.path = Some(path.to_owned());
-        config.expand(path, env)?;
+        let to = Expander::new(path, env);
+        let sources = written.sources.into_iter().map(|(name, table)| {
+            let source = table.settle(&name, &to)?;
+            Ok((name, source))
+        });
+        let mut config = Config {
+            path: Some(path.to_owned()),
+            default_profile: written.default_profile,
+            profiles: written.profiles,
+            sources: sources.collect::<Result<_, ConfigError>>()?,
+            retention: written.retention,
+        };
+        config.expand_profiles(&to)?;
         config.check(path)?;
         Ok(config)
+    }
+
+    /// The file to write to: the one that was read, else the one that is named, else where
+    /// it is looked for first.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoPlace`] if there is no home for it.
+    pub fn path_to_write(&self, option: Option<&Path>, env: &Env) -> Result<PathBuf, ConfigError> {
+        let root = rustix::process::geteuid().is_root();
+        let path = self.path.clone().or_else(|| named(option, env));
+        path.or_else(|| candidates(env, root).into_iter().next()).ok_or(ConfigError::NoPlace)
     }
 
     /// The profile to use; see the module's head for which. An empty one if there is none.
@@ -201,14 +187,23 @@ impl Config {
         named: Option<&str>,
         source: Option<&str>,
     ) -> Result<Profile, ConfigError> {
-        let of_source = source.and_then(|name| self.sources.get(name)?.profile.as_deref());
-        match named.or(of_source).or(self.default_profile.as_deref()) {
+        match self.profile_name(named, source) {
             Some(name) => self.profiles.get(name).cloned().ok_or_else(|| self.no_profile(name)),
-            None if self.profiles.len() == 1 => {
-                Ok(self.profiles.values().next().cloned().unwrap_or_default())
-            }
             None => Ok(Profile::default()),
         }
+    }
+
+    /// The name of the profile to use, which may not exist; none for an empty one.
+    #[must_use]
+    pub fn profile_name<'a>(
+        &'a self,
+        named: Option<&'a str>,
+        source: Option<&str>,
+    ) -> Option<&'a str> {
+        let of_source = source.and_then(|name| self.sources.get(name)?.profile.as_deref());
+        let only = || self.profiles.keys().next().filter(|_| self.profiles.len() == 1);
+        let named = named.or(of_source).or(self.default_profile.as_deref());
+        named.or_else(|| only().map(String::as_str))
     }
 
     /// The definition of a source.
@@ -224,6 +219,20 @@ impl Config {
         })
     }
 
+    /// The definition of a source that can only be one of the file, and no path.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::UnknownSource`], which names those that there are.
+    pub fn defined_source(&self, name: &str) -> Result<&SourceConfig, ConfigError> {
+        self.sources.get(name).ok_or_else(|| ConfigError::UnknownSource {
+            file: error::file_of(self.path.as_deref()),
+            name: name.to_owned(),
+            known: self.sources.keys().cloned().collect(),
+            hint: error::hint(name, self.sources.keys().map(String::as_str)),
+        })
+    }
+
     fn no_profile(&self, name: &str) -> ConfigError {
         ConfigError::NoProfile {
             file: error::file_of(self.path.as_deref()),
@@ -232,8 +241,7 @@ impl Config {
         }
     }
 
-    fn expand(&mut self, file: &Path, env: &Env) -> Result<(), ConfigError> {
-        let to = Expander::new(file, env);
+    fn expand_profiles(&mut self, to: &Expander<'_>) -> Result<(), ConfigError> {
         for (name, profile) in &mut self.profiles {
             let key = |field: &str| format!("profiles.{name}.{field}");
             if let Some(repository) = &mut profile.repository {
@@ -247,15 +255,6 @@ impl Config {
                 if let Some(path) = path {
                     *path = to.path(path, &key(field))?;
                 }
-            }
-        }
-        for (name, source) in &mut self.sources {
-            let key = |field: &str| format!("sources.{name}.{field}");
-            for path in &mut source.paths {
-                *path = to.path(path, &key("paths"))?;
-            }
-            for path in &mut source.exclude_file {
-                *path = to.path(path, &key("exclude_file"))?;
             }
         }
         Ok(())
@@ -287,14 +286,7 @@ impl Config {
                 return Err(wrong(format!("profiles.{name}.timezone"), error.to_string()));
             }
         }
-        for (name, source) in &self.sources {
-            if let Err(error) = check_source_name(name) {
-                return Err(wrong(format!("sources.{name}"), error.to_string()));
-            }
-            if source.kind == SourceKind::Directory && source.paths.is_empty() {
-                let message = "is missing: a directory source needs at least one path";
-                return Err(wrong(format!("sources.{name}.paths"), message.to_owned()));
-            }
+        for source in self.sources.values() {
             if let Some(profile) = &source.profile
                 && !self.profiles.contains_key(profile)
             {
@@ -303,6 +295,21 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Reads a file's text, if nobody else could have written it.
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let at = || path.to_owned();
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => ConfigError::Missing { path: at() },
+        _ => ConfigError::Read { path: at(), source },
+    };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o002 != 0 && mode & 0o170_000 == 0o100_000 {
+        return Err(ConfigError::WritableByAll { path: at() });
+    }
+    Ok(text)
 }
 
 /// The file that the option or the environment names.

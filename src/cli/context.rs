@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::{Clock, Stop, UnixTime};
 use crate::cli::args::Global;
-use crate::cli::config::{Config, Limits as LimitsConfig, Profile, S3Config, Size};
+use crate::cli::config::{Config, ConfigError, Limits as LimitsConfig, Profile, S3Config, Size};
 use crate::cli::env::Env;
 use crate::cli::failure::Failure;
 use crate::cli::output::Out;
@@ -45,7 +45,9 @@ pub struct Context {
 
 impl Context {
     /// Reads environment and configuration file. `source` is the name of the source that
-    /// is backed up, if it is one of the file: its profile is used if none is named.
+    /// is backed up, if it is one of the file: its profile is used if none is named. With
+    /// `makes_config` the command makes the file if it is missing, so one that is named
+    /// need not be there.
     ///
     /// # Errors
     ///
@@ -56,9 +58,13 @@ impl Context {
         out: Arc<Out>,
         stop: Stop,
         source: Option<&str>,
+        makes_config: bool,
     ) -> Result<Context, Failure> {
         let env = Env::process();
-        let config = Config::load(global.config.as_deref(), &env)?;
+        let config = match Config::load(global.config.as_deref(), &env) {
+            Err(ConfigError::Missing { .. }) if makes_config => Config::default(),
+            other => other?,
+        };
         let named = match &global.profile {
             Some(name) => Some(name.clone()),
             None => env.text("ASOF_PROFILE")?,

@@ -179,6 +179,7 @@ from!(
     crate::base::NotASourceName,
     crate::base::units::UnitError,
     crate::cli::config::ConfigError,
+    crate::cli::config::url::NotASourceUrl,
     crate::cli::secret::SecretError,
     crate::cli::env::NotText,
 );

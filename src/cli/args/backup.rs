@@ -9,7 +9,8 @@ use clap::Args;
 use super::{duration, size};
 
 /// What the help of this command says.
-pub(super) const BACKUP: &str = "Take a snapshot of directories, of standard input, or of what a command prints.
+pub(super) const BACKUP: &str =
+    "Take a snapshot of directories, of standard input, or of what a command prints.
 
 Only what changed since the last snapshot of the source is read, and only what the repository \
 does not have yet is stored. A file that cannot be read is named and left out; the rest is backed \
@@ -17,7 +18,7 @@ up, and the exit code is 3.
 
     asof backup /etc /srv                             one source, named after host and paths
     asof backup --source web1 /etc /srv               the same under a name of your own
-    asof backup web1                                  as [sources.web1] of the configuration file says
+    asof backup web1                                  as `asof source add web1 …` defined it
     pg_dumpall | asof backup --stdin --stdin-name all.sql
     asof backup --source db --command -- pg_dumpall   no snapshot if the command fails
 
@@ -57,24 +58,9 @@ pub struct BackupArgs {
     #[arg(long, requires = "argv")]
     pub command: bool,
 
-    /// Leave out what matches a pattern, written as in .gitignore; may be given several times
-    #[arg(long, value_name = "PATTERN", help_heading = LEAVE_OUT)]
-    pub exclude: Vec<String>,
-    /// Read such patterns from a file, one in a line
-    #[arg(long, value_name = "FILE", help_heading = LEAVE_OUT)]
-    pub exclude_file: Vec<PathBuf>,
-    /// Leave out what is in a directory that holds a file of this name
-    #[arg(long, value_name = "NAME[:HEADER]", help_heading = LEAVE_OUT)]
-    pub exclude_if_present: Vec<String>,
-    /// Leave out what is in directories marked by a CACHEDIR.TAG
-    #[arg(long, help_heading = LEAVE_OUT)]
-    pub exclude_caches: bool,
-    /// Leave out larger files, as 1G
-    #[arg(long, value_name = "SIZE", value_parser = size(), help_heading = LEAVE_OUT)]
-    pub exclude_larger_than: Option<u64>,
-    /// Do not go into other file systems that are mounted below the paths
-    #[arg(long, short = 'x', help_heading = LEAVE_OUT)]
-    pub one_file_system: bool,
+    /// What is left out.
+    #[command(flatten)]
+    pub leave_out: LeaveOutArgs,
 
     /// `asof forget` forgets the snapshot from this time on, whatever its rules say
     #[arg(long, value_name = "TIME", conflicts_with = "expires_in")]
@@ -97,6 +83,29 @@ pub struct BackupArgs {
     /// zstd level, 1 (fast) to 19 (small) [default: 3]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
     pub compression_level: Option<i32>,
+}
+
+/// What is left out of directories.
+#[derive(Debug, Default, Args)]
+pub struct LeaveOutArgs {
+    /// Leave out what matches a pattern, written as in .gitignore; may be given several times
+    #[arg(long, value_name = "PATTERN", help_heading = LEAVE_OUT)]
+    pub exclude: Vec<String>,
+    /// Read such patterns from a file, one in a line
+    #[arg(long, value_name = "FILE", help_heading = LEAVE_OUT)]
+    pub exclude_file: Vec<PathBuf>,
+    /// Leave out what is in a directory that holds a file of this name
+    #[arg(long, value_name = "NAME[:HEADER]", help_heading = LEAVE_OUT)]
+    pub exclude_if_present: Vec<String>,
+    /// Leave out what is in directories marked by a CACHEDIR.TAG
+    #[arg(long, help_heading = LEAVE_OUT)]
+    pub exclude_caches: bool,
+    /// Leave out larger files, as 1G
+    #[arg(long, value_name = "SIZE", value_parser = size(), help_heading = LEAVE_OUT)]
+    pub exclude_larger_than: Option<u64>,
+    /// Do not go into other file systems that are mounted below the paths
+    #[arg(long, short = 'x', help_heading = LEAVE_OUT)]
+    pub one_file_system: bool,
 }
 
 const LEAVE_OUT: &str = "Leave out";

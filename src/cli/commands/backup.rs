@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::base::units::{show_duration, show_size};
 use crate::base::{UnixTime, check_source_name, default_source_name};
 use crate::cli::args::BackupArgs;
-use crate::cli::config::SourceConfig;
+use crate::cli::config::{SourceConfig, SourceKind};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -55,6 +55,11 @@ enum What {
 pub fn backup(context: &Context, args: &BackupArgs, started: Instant) -> Result<Done, Failure> {
     let name = named_source(context, args)?;
     let defined = name.as_deref().map(|name| context.config.source(name)).transpose()?.cloned();
+    if let (Some(name), Some(SourceKind::Sqlite { path })) =
+        (&name, defined.as_ref().map(|defined| &defined.kind))
+    {
+        return Err(followed(name, path));
+    }
     let host = args.host.clone().or_else(|| defined.as_ref().and_then(|d| d.host.clone()));
     let host = host.unwrap_or_else(host_name);
     let (what, default_name) = what_to_back_up(args, defined.as_ref(), &host)?;
@@ -81,6 +86,15 @@ pub fn backup(context: &Context, args: &BackupArgs, started: Instant) -> Result<
     watch.finish();
     tell_problems(context, opened.problems.get(before..).unwrap_or_default());
     finish(context, &opened, &options, &report?, started)
+}
+
+/// Copying a database file while it is written to gives a mixture that may not open.
+fn followed(name: &str, path: &Path) -> Failure {
+    Failure::usage(format!(
+        "the source {name} is the database {}, which is followed and not copied: run `asof follow \
+         {name}`",
+        path.display()
+    ))
 }
 
 /// From when on the snapshot is no longer wanted.
@@ -118,8 +132,10 @@ fn what_to_back_up(
     if args.stdin_name.is_some() {
         return Err(Failure::usage("--stdin-name needs --stdin or --command"));
     }
-    let mut paths = match defined {
-        Some(defined) => defined.paths.clone(),
+    let mut paths = match defined.map(|defined| &defined.kind) {
+        Some(SourceKind::Directory { paths }) => paths.clone(),
+        // `backup` itself has refused to copy a database.
+        Some(SourceKind::Sqlite { .. }) => Vec::new(),
         None => args.paths.clone(),
     };
     for list in &args.files_from {
@@ -147,9 +163,10 @@ fn options(
         first.extend_from_slice(more);
         first
     };
+    let leave_out = &args.leave_out;
     let mut exclude_file = defined.exclude_file;
-    exclude_file.extend_from_slice(&args.exclude_file);
-    let larger = args.exclude_larger_than.or(defined.exclude_larger_than.map(|size| size.0));
+    exclude_file.extend_from_slice(&leave_out.exclude_file);
+    let larger = leave_out.exclude_larger_than.or(defined.exclude_larger_than.map(|size| size.0));
     let default = WriterOptions::default();
     BackupOptions {
         source,
@@ -157,12 +174,12 @@ fn options(
         user: user_name(),
         tags: both(defined.tags, &args.tags),
         rules: RuleOptions {
-            exclude: both(defined.exclude, &args.exclude),
+            exclude: both(defined.exclude, &leave_out.exclude),
             exclude_file,
-            exclude_if_present: both(defined.exclude_if_present, &args.exclude_if_present),
-            exclude_caches: defined.exclude_caches || args.exclude_caches,
+            exclude_if_present: both(defined.exclude_if_present, &leave_out.exclude_if_present),
+            exclude_caches: defined.exclude_caches || leave_out.exclude_caches,
             exclude_larger_than: larger,
-            one_file_system: defined.one_file_system || args.one_file_system,
+            one_file_system: defined.one_file_system || leave_out.one_file_system,
         },
         expires: None,
         skip,

@@ -75,6 +75,54 @@ pub enum ConfigError {
         /// The word that was probably meant.
         hint: Hint,
     },
+    /// A source that is to be shown or removed and is not there.
+    #[error("there is no source `{name}` in {file}; {}{hint}", there_are(known))]
+    UnknownSource {
+        /// The file.
+        file: String,
+        /// What was asked for.
+        name: String,
+        /// The sources that there are.
+        known: Vec<String>,
+        /// The word that was probably meant.
+        hint: Hint,
+    },
+    /// A source that is to be added and is there.
+    #[error(
+        "{} has a source `{name}` already; give the new one another name, or put it in the place \
+         of the old one with --replace", path.display()
+    )]
+    SourceExists {
+        /// The file.
+        path: PathBuf,
+        /// The source.
+        name: String,
+    },
+    /// Nobody says where the file is to be.
+    #[error(
+        "there is no place for a configuration file: neither HOME nor XDG_CONFIG_HOME is set; name \
+         one with --config or ASOF_CONFIG"
+    )]
+    NoPlace,
+    /// A change that cannot be made without changing more than was asked for.
+    #[error(
+        "{} cannot be changed without changing something else in it ({why}); edit `sources` there by \
+         hand", path.display()
+    )]
+    NotEditable {
+        /// The file.
+        path: PathBuf,
+        /// What would go wrong.
+        why: String,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the configuration file {}; it is as it was", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// An environment variable that does not read.
     #[error("the environment variable {name} cannot be used: {message}")]
     Variable {
@@ -90,13 +138,19 @@ impl ConfigError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            ConfigError::Read { source, .. } => Kind::of_io(source),
+            ConfigError::Read { source, .. } | ConfigError::Write { source, .. } => {
+                Kind::of_io(source)
+            }
             ConfigError::WritableByAll { .. } => Kind::Denied,
+            ConfigError::SourceExists { .. } => Kind::AlreadyExists,
             ConfigError::Missing { .. }
             | ConfigError::Syntax { .. }
             | ConfigError::Value { .. }
             | ConfigError::NoProfile { .. }
             | ConfigError::NoSource { .. }
+            | ConfigError::UnknownSource { .. }
+            | ConfigError::NoPlace
+            | ConfigError::NotEditable { .. }
             | ConfigError::Variable { .. } => Kind::Invalid,
         }
     }
@@ -119,6 +173,14 @@ fn of_key(key: &str) -> String {
     match key {
         "" => String::new(),
         key => format!(", `{key}`"),
+    }
+}
+
+/// What there is instead, for a message.
+fn there_are(known: &[String]) -> String {
+    match known {
+        [] => "it defines none".to_owned(),
+        known => format!("it defines `{}`", known.join("`, `")),
     }
 }
 

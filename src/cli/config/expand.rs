@@ -92,7 +92,8 @@ impl<'a> Expander<'a> {
         }
     }
 
-    fn wrong(&self, key: &str, message: String) -> ConfigError {
+    /// An error about the value of a key.
+    pub(super) fn wrong(&self, key: &str, message: String) -> ConfigError {
         ConfigError::Value { path: self.file.to_owned(), key: key.to_owned(), message }
     }
 }

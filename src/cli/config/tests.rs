@@ -38,6 +38,16 @@ tags = ["daily"]
 host = "web1"
 profile = "disk"
 
+[sources.shop]
+url = "sqlite:~/kv.db"
+interval = "250ms"
+spool_limit = "2M"
+sync = true
+tags = "db"
+
+[sources.www]
+url = "dir:www"
+
 [retention]
 keep_within = "3d"
 keep_daily = 14
@@ -73,12 +83,21 @@ fn a_whole_file() {
     assert_eq!(disk.repository.as_deref(), Some("/conf/backups/repo"));
     assert_eq!(disk.password_file.as_deref(), Some(Path::new("/conf/secret")));
     let source = config.source("web1-etc").unwrap();
-    assert_eq!(source.paths, ["/etc", "/home/me", "/conf/data", "/srv/$x"].map(PathBuf::from));
+    let paths =
+        |paths: &[&str]| SourceKind::Directory { paths: paths.iter().map(PathBuf::from).collect() };
+    assert_eq!(source.kind, paths(&["/etc", "/home/me", "/conf/data", "/srv/$x"]));
+    assert_eq!(source.stream, StreamOptions::default());
     assert_eq!(source.exclude, ["*.tmp"]);
     assert_eq!(source.exclude_file, [PathBuf::from("/cache/excludes")]);
     assert_eq!(source.exclude_if_present, [".nobackup", ".skip"]);
     assert_eq!(source.exclude_larger_than, Some(Size(1 << 30)));
     assert!(source.exclude_caches && source.one_file_system && source.skip_if_unchanged);
+    let shop = config.source("shop").unwrap();
+    assert_eq!(shop.kind, SourceKind::Sqlite { path: "/home/me/kv.db".into() });
+    assert_eq!(shop.tags, ["db"]);
+    let (interval, spool_limit) = (std::time::Duration::from_millis(250), 2 << 20);
+    assert_eq!(shop.stream, StreamOptions { interval, spool_limit, sync: true });
+    assert_eq!(config.source("www").unwrap().kind, paths(&["/conf/www"]));
     let retention = config.retention.as_ref().unwrap();
     assert_eq!(retention.keep_within, Some(std::time::Duration::from_secs(3 * 86_400)));
     assert_eq!(retention.keep_daily.map(std::num::NonZero::get), Some(14));
@@ -159,6 +178,25 @@ fn errors_name_file_line_and_key_and_what_was_probably_meant() {
         ("a = 'x", &["line 1"]),
         ("[profiles.x]\n[profiles.x]", &["line 2"]),
         ("[sources.a]", &["`sources.a.paths` is missing"]),
+        (
+            "[sources.a]\nurl = 'sqlite:/a'\npaths = ['/b']",
+            &["`sources.a.url` and `paths` both say where"],
+        ),
+        ("[sources.a]\nurl = 'sqlit:/a'", &["`sources.a.url`", "did you mean `sqlite`?"]),
+        ("[sources.a]\nurl = 'sqlite:$NONE'", &["`sources.a.url`", "NONE, which is not set"]),
+        ("[sources.a]\nkind = 'sqlite'", &["`sources.a.url` is missing"]),
+        ("[sources.a]\nkind = 'sqlite'\nurl = '/a'", &["`sources.a.kind`", "is directory"]),
+        ("[sources.a]\nkind = 'directory'\nurl = 'sqlite:/a'", &["`sources.a.kind`", "is sqlite"]),
+        ("[sources.a]\npaths = ['/a']\nsync = false", &["`sources.a.sync` is for databases"]),
+        (
+            "[sources.a]\nurl = 'sqlite:/a'\nexclude = 'x'",
+            &["`sources.a.exclude` is for directories"],
+        ),
+        (
+            "[sources.a]\nurl = 'sqlite:/a'\ninterval = '1ms'",
+            &["`sources.a.interval` must be from 100ms to 1d"],
+        ),
+        ("[sources.a]\nurl = 'sqlite:/a'\nspool_limit = 5", &["`sources.a.spool_limit`", "1M"]),
         ("[sources.'a/b']\npaths = ['/']", &["cannot name a source"]),
         ("[sources.latest]\npaths = ['/']", &["cannot name a source"]),
         ("default_profile = 'x'", &["no profile `x` in /conf/asof.toml"]),

@@ -20,14 +20,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::{ChainId, RecordId, RepositoryId, UnixTime, WriterId};
 use crate::codec::hash::sha256;
-use crate::codec::random;
 use crate::format::names::{Hour, parse_record, record};
+use crate::ops::replace::{Replacement, replace_file};
 use crate::ops::{Error, Result};
 use crate::repo::Repository;
 
@@ -92,20 +90,8 @@ pub(super) fn load(path: &Path, repository: RepositoryId) -> Result<Option<Heads
 ///
 /// [`Error::File`] if they cannot be written.
 pub(super) fn save(path: &Path, repository: RepositoryId, heads: &Heads) -> Result<()> {
-    let dir = path.parent().unwrap_or(path);
-    let beside = dir.join(format!(".heads-{}", hex::encode(random::bytes::<8>())));
-    let write = || -> std::io::Result<()> {
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(encode(repository, heads).as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        std::fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(|source| {
-        let _ = std::fs::remove_file(&beside);
-        Error::File { path: path.to_owned(), source }
-    })
+    replace_file(path, encode(repository, heads).as_bytes(), Replacement::PRIVATE)
+        .map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 fn encode(repository: RepositoryId, heads: &Heads) -> String {
