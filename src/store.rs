@@ -3,7 +3,8 @@
 //! A store holds whole, bounded objects that are written once. Five calls are
 //! enough, and a backup needs only the first, [`Store::put_new`]; no call of a
 //! writer may depend on another. The calls block: callers bring the threads, and
-//! the one store that is asynchronous inside (S3) keeps that to its own file.
+//! the one store that is asynchronous inside (S3) keeps that to its own file. A store
+//! that can tell that names are as they were may spare others a listing ([`Store::mark`]).
 //!
 //! A store knows names and bytes. It does not know what an id means, what a pack
 //! is, or any key.
@@ -143,6 +144,15 @@ pub struct Page {
     pub at: Option<UnixTime>,
 }
 
+/// What tells whether names are the same as before; see [`Store::mark`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Equal if the names are.
+    pub names: [u8; 32],
+    /// The store's own time at which they were so, as [`Page::at`].
+    pub at: UnixTime,
+}
+
 /// A place that holds objects.
 pub trait Store: Send + Sync {
     /// Writes an object unless one of that name exists.
@@ -172,6 +182,17 @@ pub trait Store: Send + Sync {
     /// `tmp/` yet, a reply without a `Date`, copies of a store that is away), and such
     /// a listing is no evidence that anything is missing.
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page>;
+
+    /// What tells whether a listing of `directory`, a prefix that ends in `/`, would show the
+    /// same objects as before, if the store can say that for less than a listing costs; `None`
+    /// if not, or not now.
+    ///
+    /// If it was asked before a listing was begun, and gives the same [`Mark::names`] later,
+    /// then a listing made at the later [`Mark::at`] would show what that one did. It is of the
+    /// objects right in the directory, whose names have no other `/`.
+    fn mark(&self, _directory: &str) -> Option<Mark> {
+        None
+    }
 
     /// Deletes an object; one that does not exist counts as deleted.
     fn delete(&self, key: &str) -> Result<()>;

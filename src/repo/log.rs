@@ -3,7 +3,8 @@
 //! A process that publishes starts a chain: its records are numbered, and each
 //! carries the hash of the one before. Learning is LIST from the last known hour,
 //! GET of what is unknown, and a fold of it all in a few transactions; a full LIST
-//! now and then finds records of writers whose clocks are wrong.
+//! now and then finds records of writers whose clocks are wrong. Where the store can tell that
+//! the log is as it was, nothing is listed but then.
 //!
 //! Whoever can put objects into the store can have them fetched. So it is looked at
 //! who speaks before more than the beginning of a body is unpacked, and of records
@@ -13,6 +14,7 @@
 //! out, remembered and reported; everything else stands.
 
 mod record;
+mod unchanged;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -33,7 +35,7 @@ use crate::format::record::{Body, Header, RECORD_BYTES_MAX, Record};
 use crate::index::FoldedRecord;
 pub use crate::repo::chains::{ChainGap, chain_gaps};
 use crate::repo::{Error, Repository, Result, checkpoint};
-use crate::store::Listed;
+use crate::store::{Listed, Page};
 pub(in crate::repo) use record::{Folding, fold_facts, read};
 pub use record::{Opener, is_late, read_facts, signer_of};
 use record::{Turn, fold, info, may_be_meant, open};
@@ -293,15 +295,28 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
     let mut missing: Vec<String> = latest.clone().into_iter().chain(named(OWN)?).collect();
     let starts = missing.iter().filter_map(|name| names::parse_record(name));
     let start = starts.map(|(hour, _)| names::record_start(hour)).fold(start, String::min);
+    // Before anything is listed, so that what comes meanwhile is not taken for known.
+    let mark = repo.store().mark(names::LOG);
+    let unchanged = match &mark {
+        Some(mark) if !full && unchanged::is_unchanged(repo, mark, &start)? => Some(mark.at),
+        _ => None,
+    };
+    if unchanged.is_some() {
+        // They were listed then.
+        missing.clear();
+    }
     let mut report = SyncReport::default();
-    let mut after = start;
+    let mut after = start.clone();
     let mut begun: Option<UnixTime> = None;
     let mut ended;
     let mut first = true;
     let mut found: Vec<Found> = Vec::new();
     let mut tail: Vec<(String, RecordId)> = Vec::new();
     loop {
-        let page = repo.store().list(names::LOG, Some(&after))?;
+        let page = match unchanged {
+            Some(_) => Page { at: unchanged, ..Page::default() },
+            None => repo.store().list(names::LOG, Some(&after))?,
+        };
         if let Some(at) = page.at {
             repo.note_store_time(at);
         }
@@ -378,6 +393,10 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
     // read now.
     let read = gone.len() == gone_before && index.blocking_records()?.is_empty();
     let whole = report.lost.is_none() && read;
+    if let Some(mark) = mark.filter(|_| whole && unchanged.is_none() && report.problems.is_empty())
+    {
+        unchanged::keep(repo, &mark, &start)?;
+    }
     let quick = |at: &UnixTime| ended.is_some_and(|end| end.since(*at) <= grace / 4);
     report.at = begun.filter(quick).filter(|_| whole);
     if let Some(at) = report.at {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::store::{Page, Put, Result, Store};
+use crate::store::{Mark, Page, Put, Result, Store};
 
 /// How many calls were made, and how many bytes they carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -135,6 +135,10 @@ impl Store for CountStore {
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         add(&self.counters.lists, 1);
         self.inner.list(prefix, after)
+    }
+
+    fn mark(&self, directory: &str) -> Option<Mark> {
+        self.inner.mark(directory)
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::base::pause::{SLICE, monotonic, pause};
 use crate::base::{Kind, Stop};
 use crate::store::key::error;
-use crate::store::{Call, Error, Page, Put, Result, Store};
+use crate::store::{Call, Error, Mark, Page, Put, Result, Store};
 
 /// What a store may take; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,6 +103,10 @@ impl Store for LimitStore {
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         let _place = self.enter(Call::List, prefix)?;
         self.inner.list(prefix, after)
+    }
+
+    fn mark(&self, directory: &str) -> Option<Mark> {
+        self.inner.mark(directory)
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -20,6 +20,7 @@
 //! write of a later process.
 
 mod list;
+mod mark;
 mod write;
 
 use std::collections::HashSet;
@@ -30,13 +31,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::{CWD, OFlags, RenameFlags, Timespec, Timestamps, futimens, renameat_with};
 
 use crate::base::{Kind, UnixTime};
 use crate::store::key::{self, TMP, error};
-use crate::store::{Call, Page, Put, Result, Store};
+use crate::store::{Call, Mark, Page, Put, Result, Store};
 
 /// How old an unfinished object must be to be removed.
 const STALE_SECONDS: i64 = 24 * 60 * 60;
@@ -60,6 +62,8 @@ pub struct LocalStore {
     rest: Mutex<Option<list::Rest>>,
     /// How many names of a directory a listing keeps at most.
     names_max: usize,
+    /// How long ago a directory's last change must be for a mark.
+    settled_after: Duration,
 }
 
 impl LocalStore {
@@ -84,6 +88,7 @@ impl LocalStore {
             serial: AtomicU64::new(0),
             rest: Mutex::default(),
             names_max: list::NAMES,
+            settled_after: mark::SETTLED_AFTER,
         })
     }
 
@@ -253,6 +258,14 @@ impl Store for LocalStore {
         list::page(self, prefix, after).map_err(|e| self.error(Call::List, prefix, e))
     }
 
+    fn mark(&self, directory: &str) -> Option<Mark> {
+        key::check_prefix(directory, &self.name).ok()?;
+        mark::of(self, directory).unwrap_or_else(|e| {
+            tracing::debug!("{directory} has no mark: {e}");
+            None
+        })
+    }
+
     fn delete(&self, key: &str) -> Result<()> {
         key::check(Call::Delete, key, &self.name)?;
         match fs::remove_file(self.root.join(key)) {
@@ -396,7 +409,7 @@ fn of_io(call: Call, key: &str, store: &str, e: io::Error) -> crate::store::Erro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     /// As if writing it had taken an hour, or the machine had slept.
     fn set_back(file: &File) {

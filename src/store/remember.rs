@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use crate::base::{Kind, UnixTime};
-use crate::store::{Listed, Page, Put, Result, Store};
+use crate::store::{Listed, Mark, Page, Put, Result, Store};
 
 /// Remembers some objects of another store.
 pub struct RememberStore {
@@ -145,6 +145,10 @@ impl Store for RememberStore {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn mark(&self, directory: &str) -> Option<Mark> {
+        self.inner.mark(directory)
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use crate::base::pause::{monotonic, pause, uptime};
 use crate::base::{Kind, Stop};
 use crate::store::key::error;
-use crate::store::{Call, Page, Put, Result, Store};
+use crate::store::{Call, Mark, Page, Put, Result, Store};
 
 /// How often and how long a call is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +131,10 @@ impl Store for RetryStore {
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         self.retry(Call::List, prefix, || self.inner.list(prefix, after))
+    }
+
+    fn mark(&self, directory: &str) -> Option<Mark> {
+        self.inner.mark(directory)
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -27,6 +27,7 @@ mod store_contract;
 mod store_faults;
 mod store_local;
 mod store_s3;
+mod unchanged_log;
 mod upgrade;
 mod verify_log;
 mod world;

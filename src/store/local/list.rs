@@ -154,6 +154,8 @@ impl Lister<'_> {
             Err(e) if super::is_absent(&e) => return Ok(Names { sorted: VecDeque::new(), more }),
             Err(e) => return Err(e),
         };
+        // As a rule most names are not wanted: they are put together in one place.
+        let mut whole = String::from(directory);
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
@@ -167,10 +169,13 @@ impl Lister<'_> {
             if is_directory && directory.is_empty() && name == TMP {
                 continue;
             }
-            let slash = if is_directory { "/" } else { "" };
-            let name = format!("{directory}{name}{slash}");
-            if name.as_str() > from && self.wants(&name, is_directory) {
-                kept.push(name);
+            whole.truncate(directory.len());
+            whole.push_str(name);
+            if is_directory {
+                whole.push('/');
+            }
+            if whole.as_str() > from && self.wants(&whole, is_directory) {
+                kept.push(whole.clone());
                 if kept.len() > self.store.names_max {
                     kept.pop();
                     more = true;
