@@ -84,8 +84,9 @@ impl Store for Marking {
 fn known() -> (Marking, TestRepo) {
     let store = Marking::default();
     let repo = create(Arc::new(store.clone()), true);
-    repo.backup("s", tree(&[("a", 1)]).path());
-    repo.backup("s", tree(&[("a", 2)]).path());
+    let tree = tree(&[("a", 1)]);
+    repo.backup("s", tree.path());
+    repo.backup("s", tree.path());
     repo.open();
     (store, repo)
 }
@@ -111,8 +112,9 @@ fn what_is_known_is_not_listed_again() {
 fn what_another_machine_publishes_is_found_at_once() {
     let (store, repo) = known();
     let elsewhere = TestRepo::from_elsewhere(Arc::new(store.clone()));
+    let tree = tree(&[("a", 3)]);
     for number in 3..6 {
-        elsewhere.backup("other", tree(&[("a", 3)]).path());
+        elsewhere.backup("other", tree.path());
         let open = repo.open();
         assert_eq!(open.snapshots().unwrap().len(), number);
         assert_eq!(store.lists(|| open.sync(false).unwrap()).0, 0);
