@@ -106,6 +106,7 @@ fn run(cli: Cli, argv: Vec<OsString>, out: &Arc<Out>) -> Result<Exit, OutputErro
 fn named_source(command: &Command) -> Option<String> {
     match command {
         Command::Backup(args) => commands::backup::bare_name(args),
+        Command::Follow(args) => args.sources.first().filter(|_| args.sources.len() == 1).cloned(),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ pub mod history;
 pub mod index;
 pub mod keys;
 pub mod look;
+pub mod moments;
 pub mod open;
 pub mod parameters;
 pub mod replace;

@@ -8,6 +8,7 @@ mod backup;
 mod check;
 mod diff;
 mod find;
+mod follow;
 mod forget;
 mod gc;
 mod keys;
@@ -32,6 +33,7 @@ pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
 pub use look::{CatArgs, IndexCommand, LsArgs, ManifestArgs, SnapshotsArgs, StatArgs, StatusArgs};
 pub use mount::{MountArgs, UmountArgs};
 pub use restore::{OverwriteArg, RestoreArgs};
+pub use follow::{FollowArgs, LogArgs};
 pub use source::{SourceAddArgs, SourceCommand};
 pub use verify_log::VerifyLogArgs;
 
@@ -107,6 +109,12 @@ pub enum Command {
     #[command(long_about = source::SOURCE)]
     #[command(subcommand)]
     Source(SourceCommand),
+    /// Follow databases: publish every committed transaction
+    #[command(long_about = follow::FOLLOW)]
+    Follow(FollowArgs),
+    /// List the moments that a followed source can be seen at
+    #[command(long_about = follow::LOG)]
+    Log(LogArgs),
     /// List snapshots, the newest last
     #[command(long_about = look::SNAPSHOTS)]
     Snapshots(SnapshotsArgs),

@@ -4,6 +4,7 @@ pub mod backup;
 mod check;
 mod diff;
 mod find;
+mod follow;
 mod forget;
 mod gc;
 mod generate;
@@ -11,6 +12,7 @@ mod history;
 mod index;
 mod init;
 mod keys;
+mod log;
 mod look;
 mod manifest;
 mod mount;
@@ -34,6 +36,8 @@ pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done
         Command::Key(command) => keys::keys(context, command),
         Command::Backup(args) => backup::backup(context, &args, started),
         Command::Source(command) => source::source(context, command),
+        Command::Follow(args) => follow::follow(context, &args),
+        Command::Log(args) => log::log(context, &args),
         Command::Snapshots(args) => snapshots::snapshots(context, &args),
         Command::Forget(args) => forget::forget(context, &args),
         Command::Ls(args) => look::ls(context, &args),

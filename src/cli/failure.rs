@@ -182,6 +182,8 @@ from!(
     crate::cli::config::url::NotASourceUrl,
     crate::cli::secret::SecretError,
     crate::cli::env::NotText,
+    crate::cli::notify::NotifyError,
+    crate::cli::publish::socket::SocketError,
 );
 
 impl From<OutputError> for Failure {

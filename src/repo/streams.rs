@@ -495,7 +495,11 @@ impl Known {
 }
 
 /// Decodes a segment's row.
-pub(super) fn decode(repo: &Repository, row: &SegmentRow) -> Result<(Vec<ChunkId>, Segment)> {
+///
+/// # Errors
+///
+/// [`Error::Index`] if it does not decode.
+pub fn decode(repo: &Repository, row: &SegmentRow) -> Result<(Vec<ChunkId>, Segment)> {
     match Fact::decode(&row.fact) {
         Ok((refs, Fact::Segment(segment))) => Ok((refs, *segment)),
         _ => Err(Error::Index(index::Error::Corrupt {

@@ -194,11 +194,13 @@ fn options(
     }
 }
 
-fn host_name() -> String {
+/// This machine's name.
+pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn user_name() -> String {
+/// Who runs this.
+pub(super) fn user_name() -> String {
     let uid = nix::unistd::geteuid();
     match nix::unistd::User::from_uid(uid) {
         Ok(Some(user)) => user.name,

@@ -1,6 +1,7 @@
 //! The side of the database: changes and images go into the spool.
 
 use std::fs::OpenOptions;
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,8 @@ use crate::ops::{Error, Result};
 
 /// So much is read at once. Bytes.
 const PULL: usize = 8 << 20;
+/// So much of an image is written between two signs of life. Bytes.
+const IMAGE_STEP: u64 = 16 << 20;
 /// How long one wait for the database is.
 const WAIT: Duration = Duration::from_millis(200);
 /// How long until what failed is tried again.
@@ -108,6 +111,7 @@ impl Capture<'_, '_> {
     fn run(&mut self, follower: &mut Follower) -> Result<Ended> {
         let shared = self.shared;
         loop {
+            shared.reporter.beat();
             match self.pull(follower) {
                 Err(Error::Capture(sqlite::Error::Broken { gap, .. })) => {
                     return Ok(Ended::Missed(gap.to_string()));
@@ -204,7 +208,8 @@ impl Capture<'_, '_> {
             None if position == 0 => base.at,
             None => captured.unwrap_or(base.at),
         };
-        write_image(&shared.spool.image(&self.stream, position), shared.options.sync, &mut base)?;
+        let path = shared.spool.image(&self.stream, position);
+        write_image(&path, shared, &mut base)?;
         drop(base);
         let resume = Some(position_of(follower)?);
         let head = Head { stream: self.stream, position, at, what: What::Image(gap), resume };
@@ -248,12 +253,18 @@ fn failed(path: &Path, source: std::io::Error) -> Error {
 }
 
 /// Writes an image to a file that has its name only once it is whole.
-fn write_image(path: &Path, sync: bool, from: &mut dyn std::io::Read) -> Result<()> {
+fn write_image(path: &Path, shared: &Shared<'_>, from: &mut dyn Read) -> Result<()> {
     let part = path.with_extension("part");
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
     let mut file = options.open(&part).map_err(|error| failed(&part, error))?;
-    std::io::copy(from, &mut file).map_err(|error| failed(&part, error))?;
-    if sync {
+    loop {
+        shared.reporter.beat();
+        let some = std::io::copy(&mut Read::take(&mut *from, IMAGE_STEP), &mut file);
+        if some.map_err(|error| failed(&part, error))? == 0 {
+            break;
+        }
+    }
+    if shared.options.sync {
         file.sync_data().map_err(|error| failed(&part, error))?;
     }
     std::fs::rename(&part, path).map_err(|error| failed(path, error))
@@ -263,6 +274,7 @@ fn write_image(path: &Path, sync: bool, from: &mut dyn std::io::Read) -> Result<
 fn wait_for_room(shared: &Shared<'_>) {
     let half = shared.options.spool_limit / 2;
     while shared.spool.bytes_behind(lock(&shared.published).1) > half {
+        shared.reporter.beat();
         if !pause(WAIT, shared.stop) {
             return;
         }

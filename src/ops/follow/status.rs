@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::base::pause::monotonic;
 use crate::base::{Clock, UnixTime};
 
 /// What a follower does.
@@ -111,6 +112,7 @@ struct Row {
     since: UnixTime,
     progress: Progress,
     last_error: Option<LastError>,
+    beat: Instant,
 }
 
 /// How far a follower has come.
@@ -170,6 +172,15 @@ impl StatusBoard {
         (rows.version, FollowStatus { process: self.0.process.clone(), at, sources })
     }
 
+    /// For how long the quietest of the followers that have not stopped has told nothing.
+    #[must_use]
+    pub fn longest_silence(&self) -> Duration {
+        let rows = self.rows();
+        let running = rows.of.values().filter(|row| row.state != State::Stopped);
+        let now = monotonic();
+        running.map(|row| now.saturating_duration_since(row.beat)).max().unwrap_or_default()
+    }
+
     /// Waits until there is another version than `seen`, at most so long. Returns the
     /// version that there is then; 0 is that of an empty board.
     #[must_use]
@@ -182,6 +193,21 @@ impl StatusBoard {
     /// A follower that panicked leaves at worst a row that is half changed.
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The state in a word, as JSON has it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Base => "base",
+            State::Active => "active",
+            State::Lagging => "lagging",
+            State::Gap => "gap",
+            State::Stopped => "stopped",
+        }
     }
 }
 
@@ -201,6 +227,14 @@ impl Reporter {
         self.change(|row, _| row.progress = progress);
     }
 
+    /// Tells that the follower is at work: it does so often, and if not it hangs.
+    pub fn beat(&self) {
+        let mut rows = self.board.rows();
+        if let Some(row) = rows.of.get_mut(&self.source) {
+            row.beat = monotonic();
+        }
+    }
+
     /// Tells what failed.
     pub fn failed(&self, message: impl Into<String>) {
         let message = message.into();
@@ -216,6 +250,7 @@ impl Reporter {
             since: now,
             progress: Progress::default(),
             last_error: None,
+            beat: monotonic(),
         };
         change(rows.of.entry(self.source.clone()).or_insert_with(new), now);
         rows.version += 1;
