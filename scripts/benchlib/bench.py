@@ -90,10 +90,10 @@ class Bench:
         if not is_right:
             raise Failed(f"wrong: {what}")
 
-    def somewhere(self, name):
-        """A repository of asof's own for one measure: a client that knows nothing, and an empty directory."""
+    def somewhere(self, name, client=None):
+        """A repository for one measure, of asof or another: a client that knows nothing, and an empty directory."""
         base = self.world.path("extra", name)
-        return self.asof.elsewhere(base, Directory(os.path.join(base, "repository")))
+        return (client or self.asof).elsewhere(base, Directory(os.path.join(base, "repository")))
 
 
 def rotated(some, turn):

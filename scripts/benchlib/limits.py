@@ -35,11 +35,17 @@ def own(bench, *options):
 
 @contextlib.contextmanager
 def nothing(bench):
-    point = bench.world.path("nothing")
-    command = [NOTHING, bench.corpus.path, point]
-    # It ends with its input, and so with this program whatever becomes of it.
-    with bench.world.mounted(command, point, stdin=subprocess.PIPE):
+    with serving_nothing(bench, bench.corpus.path) as (point, _):
         yield point
+
+
+@contextlib.contextmanager
+def serving_nothing(bench, tree):
+    """The file system that does nothing, over a tree. Yields its root and its process."""
+    point = bench.world.path("nothing")
+    # It ends with its input, and so with this program whatever becomes of it.
+    with bench.world.mounted([NOTHING, tree, point], point, stdin=subprocess.PIPE) as process:
+        yield point, process
 
 
 def tar(bench, small):

@@ -42,7 +42,7 @@ class Line:
     times: str = None  # a number of the scale that the bar is multiplied by
     most: float = None  # at most so much, whatever others need
     unit: str = BEST
-    unit_of: str = None  # the line that the unit is taken from, if it is another
+    unit_of: str = None  # the line that the unit is taken from, if nothing else is in this one
     kind: str = "s"  # "s", "bytes" or "count"
     pick: callable = statistics.median  # what stands for several runs
 

@@ -18,6 +18,7 @@ class Client:
 
     name = default = None
     mounts, buckets = True, False
+    many = False  # whether it makes a thousand small snapshots in a few minutes, and shows all of them
 
     def __init__(self, world, base, place):
         self.world, self.base, self.place = world, base, place
@@ -85,7 +86,7 @@ class Client:
 
 
 class Asof(Client):
-    name, buckets = "asof", True
+    name, buckets, many = "asof", True, True
     default = os.path.join(HERE, "..", "..", "target", "release", "asof")
 
     def own_env(self):
@@ -101,8 +102,9 @@ class Asof(Client):
     def init(self):
         self.run(self.command("init", "--kdf-cost", "least"))
 
-    def backup(self, tree, *options):
-        return self.run(self.command("--json", "backup", "--source", "bench", *options, tree))
+    def backup(self, tree):
+        # A source is one tree, unless it is said that it is another now.
+        return self.run(self.command("--json", "backup", "--source", "bench", "--change-roots", tree))
 
     def restore(self, tree, target):
         return self.run(self.command("restore", "bench", "--target", target)), target
@@ -145,12 +147,12 @@ class Restic(Client):
 
 
 class Rustic(Client):
-    name, buckets = "rustic", True
-    key = None
+    name, buckets, many = "rustic", True, True
+    key = snapshot = None
 
     def elsewhere(self, base, place):
         other = super().elsewhere(base, place)
-        other.key = self.key
+        other.key, other.snapshot = self.key, self.snapshot
         return other
 
     def init(self):
@@ -178,11 +180,20 @@ class Rustic(Client):
     def command(self, *args):
         return [self.program, "--no-progress", "--log-level", "warn", *args]
 
+    def backup(self, tree):
+        ran = self.run(self.command("backup", "--json", tree))
+        self.snapshot = json.loads(ran.out)["id"][:8]
+        return ran
+
     def restore(self, tree, target):
         return self.run(self.command("restore", f"latest:{tree}", target)), target
 
     def mount_command(self):
-        return self.command("mount", self.point, "latest")
+        # All snapshots, as asof and restic have to. `latest` is not in every such mount.
+        return self.command("mount", "--path-template", "{id}", self.point)
+
+    def shown(self, tree):
+        return f"{self.point}/{self.snapshot}{tree}"
 
 
 class Borg(Client):

@@ -30,23 +30,32 @@ class Results:
                 found[program] = (RECORDED[name][program], "recorded")
         return found
 
+    @staticmethod
+    def units(found, line):
+        """What a line may be compared with."""
+        return {program: value for program, (value, _) in found.items()
+                if program != "asof" and line.unit in (BEST, program)}
+
     def judge(self, name, line, scale, recorded):
         """A line as JSON has it."""
         found = self.found(name, line, recorded)
-        units = found if line.unit_of is None else self.found(line.unit_of, line, recorded)
-        units = {program: value for program, (value, _) in units.items()
-                 if program != "asof" and line.unit in (BEST, program)}
+        units = self.units(found, line)
+        if not units and line.unit_of is not None:
+            units = self.units(self.found(line.unit_of, line, recorded), line)
         best = min(units, key=units.get, default=None)
         own, how = found.get("asof", (None, None))
         bar = line.bar * getattr(scale, line.times) if line.times else line.bar
         ratio = own / units[best] if best and own is not None else None
+        allowed = line.most
+        if allowed is None and best and bar is not None:
+            allowed = bar * units[best]
         reached = None
         if line.most is not None and own is not None:
             reached = own <= line.most
         elif bar is not None and ratio is not None:
             reached = ratio <= bar and how != "over"
         return {"title": line.title.format(**vars(scale)), "kind": line.kind, "bar": bar, "most": line.most,
-                "asof": own, "best": best, "ratio": ratio, "ok": reached, "found": found,
+                "allowed": allowed, "asof": own, "best": best, "ratio": ratio, "ok": reached, "found": found,
                 "runs": self.values.get(name, {}), "missing": self.missing.get(name, {})}
 
     def judged(self, measures, scale, recorded):

@@ -339,6 +339,7 @@ mod newest {
                     id: SnapshotId([id; 16]),
                     source: format!("s{source}"),
                     taken: UnixTime::new(seconds, nanos),
+                    point: None,
                     fact: vec![n],
                 };
                 index.fold(&[FoldedRecord {

@@ -3,8 +3,8 @@
 //! The tree is gone through once, in order: directories, links and devices are
 //! made on the way, files are handed to writers that read and write side by side.
 //! Names of files with several names are linked when their first is written, and
-//! directories get their attributes last, the deepest first, since writing into
-//! them changes their times. A file is written beside its place and moved there
+//! directories get their attributes when nothing is made in them any more, the deepest
+//! first, since writing into them changes their times. A file is written beside its place and moved there
 //! when it is whole, so an interrupted restore leaves no half file under a name,
 //! and running it again goes on where it stopped.
 
@@ -110,6 +110,7 @@ pub(crate) struct Restore<'a> {
     pub(crate) stop: &'a Stop,
     pub(crate) refused: Mutex<Outcome>,
     pub(crate) report: Mutex<RestoreReport>,
+    pub(crate) underway: files::Underway,
 }
 
 impl Restore<'_> {
@@ -184,6 +185,7 @@ pub fn restore(
         stop,
         refused: Mutex::default(),
         report: Mutex::default(),
+        underway: files::Underway::default(),
     };
     let writers =
         std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8);

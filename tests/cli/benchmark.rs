@@ -34,6 +34,12 @@ const LINES: [(&str, &str); 5] = [
 const BUCKET: &str = "bucket-backup bucket-restore bucket-backup-peak bucket-restore-peak far-mount \
                       far-cat far-tar far-mount-peak";
 
+/// The examples that it runs.
+const TOOLS: [&str; 3] = ["nothing", "generate", "floors"];
+
+/// The lines that have a floor beside them.
+const FLOORS: &str = "backup mount mount-many tar cat cat-again random restore cp rsync limit-tar";
+
 #[test]
 fn the_benchmark_fills_every_line_of_its_tables() {
     if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
@@ -46,7 +52,9 @@ fn the_benchmark_fills_every_line_of_its_tables() {
     build_examples(program);
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/bench"));
     command.env("ASOF", program);
-    command.env("NOTHING", examples.join("nothing")).env("GENERATE", examples.join("generate"));
+    for tool in TOOLS {
+        command.env(tool.to_uppercase(), examples.join(tool));
+    }
     for peer in ["RESTIC", "RUSTIC", "BORG", "BUPSTASH"] {
         command.env(peer, "no-such-program");
     }
@@ -74,6 +82,11 @@ fn the_benchmark_fills_every_line_of_its_tables() {
             }
         }
     }
+    let more = if bucket { " bucket-backup" } else { "" };
+    for line in FLOORS.split(' ').chain(more.split_whitespace()) {
+        let found = &told["floors"][line];
+        assert!(found["floor"].as_f64().is_some_and(|floor| floor > 0.0), "{line}: {found}");
+    }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(bench.path("bench").to_str().unwrap()), "{mounts}");
 }
@@ -82,7 +95,10 @@ fn the_benchmark_fills_every_line_of_its_tables() {
 fn build_examples(program: &Path) {
     let profile = program.parent().unwrap();
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet", "--example", "nothing", "--example", "generate"]);
+    command.args(["build", "--quiet"]);
+    for tool in TOOLS {
+        command.args(["--example", tool]);
+    }
     command.arg("--target-dir").arg(profile.parent().unwrap());
     if profile.ends_with("release") {
         command.arg("--release");

@@ -31,6 +31,35 @@ fn every_kind_of_file_comes_back_as_it_was() {
     }
 }
 
+/// Directories get their attributes before the end when there are many of them: no file, and no
+/// further name of one, may be made in them after that.
+#[test]
+fn directories_keep_their_times_however_many_there_are() {
+    let repo = memory(true);
+    let dir = tempfile::tempdir().unwrap();
+    let first = dir.path().join("0/0/file");
+    for n in 0..10_000 {
+        let sub = dir.path().join(format!("{}/{}", n / 100, n % 100));
+        fs::create_dir_all(&sub).unwrap();
+        match n % 10 {
+            0 => fs::write(sub.join("file"), format!("content {n}")).unwrap(),
+            1 => fs::hard_link(&first, sub.join("name")).unwrap(),
+            _ => {}
+        }
+    }
+    let aged = std::process::Command::new("find")
+        .arg(dir.path())
+        .args(["-depth", "-exec", "touch", "-d", "2 hours ago", "{}", "+"])
+        .status()
+        .unwrap();
+    assert!(aged.success());
+    repo.backup("s", dir.path());
+    let out = tempfile::tempdir().unwrap();
+    let report = repo.restore("s", out.path());
+    assert_eq!((report.files, report.dirs), (1000, 10_100));
+    assert_eq!(differences(dir.path(), out.path()), "");
+}
+
 #[test]
 fn the_second_backup_reads_and_stores_what_changed() {
     let repo = memory(true);

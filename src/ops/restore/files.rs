@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::Receiver;
 
@@ -25,6 +26,48 @@ pub(super) struct FileJob {
     pub(super) linked: bool,
     /// Its directory was made for it, so nothing can be in its place.
     pub(super) fresh: bool,
+    /// Until it is dropped, the file is not written.
+    pub(super) underway: OneUnderway,
+}
+
+/// How many files are to be written and are not yet.
+#[derive(Default)]
+pub(crate) struct Underway(Arc<(Mutex<usize>, Condvar)>);
+
+/// One of them.
+pub(super) struct OneUnderway(Arc<(Mutex<usize>, Condvar)>);
+
+impl Underway {
+    /// Counts one more, until what is returned is dropped.
+    pub(super) fn one_more(&self) -> OneUnderway {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        OneUnderway(Arc::clone(&self.0))
+    }
+
+    /// Waits until there are none.
+    pub(super) fn wait(&self) {
+        let mut count = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            count = self.0.1.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl OneUnderway {
+    fn end(self) {
+        drop(self);
+    }
+}
+
+/// However it ended: a writer that is gone must not be waited for.
+impl Drop for OneUnderway {
+    fn drop(&mut self) {
+        let mut count = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
+            self.0.1.notify_all();
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +92,7 @@ pub(super) fn write_all(restore: &Restore<'_>, jobs: &Receiver<FileJob>) {
             restore.problem(&job.path, &error);
         }
         restore.progress.files.fetch_add(1, Ordering::Relaxed);
+        job.underway.end();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The walk of a restore: what is made on the way, what is left for the end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use crossbeam_channel::Sender;
@@ -21,6 +21,9 @@ const HINT_FILES: usize = 64;
 /// So many files are gathered and written in the order in which they are stored: of a tree
 /// that grew by many backups they lie here and there.
 const ORDERED_FILES: usize = 1024;
+/// When so many directories more wait for their attributes, those get them in which nothing is
+/// made any more: what waits does not grow with the tree.
+const WAITING_DIRS: usize = 8192;
 
 /// Goes through what was selected.
 pub(super) struct Plan<'a> {
@@ -80,14 +83,40 @@ impl<'a> Plan<'a> {
         let included = self.include.is_none();
         let mut waiting =
             vec![Waiting { path: Vec::new(), node, included, unmade: None, fresh: false }];
+        let mut many = WAITING_DIRS;
         while let Some(dir) = waiting.pop() {
             self.restore.check()?;
+            // What is removed is removed last, and changes the times of its directory.
+            if self.ends.dirs.len() >= many && !self.restore.options.delete {
+                self.settle(&dir.path, &waiting)?;
+                many = self.ends.dirs.len() + WAITING_DIRS;
+            }
             let before = waiting.len();
             self.directory(dir, &mut waiting)?;
             waiting[before..].reverse();
         }
         self.flush()?;
         Ok(self.ends)
+    }
+
+    /// Gives those directories their attributes that are whole: not those still to be gone
+    /// through, of which `next` is the first, and none above them. Those above the others are
+    /// above `next` too.
+    fn settle(&mut self, next: &[u8], waiting: &[Waiting]) -> Result<()> {
+        self.flush()?;
+        self.restore.underway.wait();
+        let waiting: HashSet<&[u8]> = waiting.iter().map(|dir| dir.path.as_slice()).collect();
+        let is_open = |path: &[u8]| {
+            let below = next.strip_prefix(path);
+            let is_above =
+                below.is_some_and(|rest| path.is_empty() || matches!(rest, [] | [b'/', ..]));
+            is_above || waiting.contains(path)
+        };
+        let (open, whole) =
+            std::mem::take(&mut self.ends.dirs).into_iter().partition(|(path, _)| is_open(path));
+        self.ends.dirs = open;
+        let links = std::mem::take(&mut self.ends.links);
+        Ends { links, dirs: whole, ..Ends::default() }.finish(self.restore)
     }
 
     /// Goes through one directory; its own directories are put into `waiting`.
@@ -187,6 +216,7 @@ impl<'a> Plan<'a> {
                 attributes,
                 linked: entry.link.is_some(),
                 fresh,
+                underway: self.restore.underway.one_more(),
             });
             if self.batch.len() >= ORDERED_FILES {
                 self.flush()?;

@@ -13,10 +13,11 @@ use crate::format::node::Node;
 use crate::index::ChunkPlace;
 use crate::repo::Result;
 
-/// So many frames behind small files that are being read are opened before anybody asks:
-/// two backups of files side by side, as there are on two cores, leave every other frame to
-/// the other.
-const FRAMES_BEHIND: usize = 3;
+/// So many frames behind small files that are being read are opened before anybody asks: two
+/// backups of files side by side, as there are on two cores, leave every other frame to the
+/// other, so the next of either pack is enough. Of more, the memory cache drops some before
+/// they are read, and they are fetched and unpacked again.
+const FRAMES_BEHIND: usize = 1;
 
 /// Frames that follow others in a pack.
 #[derive(Debug)]
