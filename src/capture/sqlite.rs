@@ -342,9 +342,7 @@ impl Follower {
             }
             // It was being written; or its writer was killed, and then the next reader
             // makes it anew.
-            if self.hold.begin_next()? {
-                self.hold.end_next()?;
-            }
+            self.hold.refresh()?;
             let _ = pause(PAUSE, &Stop::new());
         }
         Err(self.broken(Gap::LogReplaced))
@@ -444,12 +442,12 @@ impl Follower {
         self.point = Some(behind);
         self.counted += 1;
         self.hopping.stats.commits += 1;
-        self.hopping.stats.bytes += commit.bytes();
+        self.hopping.stats.bytes += commit.size();
         self.ready.push(commit);
     }
 
     fn last_bytes(&self) -> usize {
-        let bytes = self.ready.last().map_or(0, Commit::bytes);
+        let bytes = self.ready.last().map_or(0, Commit::size);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 

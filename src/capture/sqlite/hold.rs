@@ -81,6 +81,16 @@ impl Hold {
         granted(begin(self.free())).map_err(Error::sqlite(&self.path, "read"))
     }
 
+    /// Reads on the gate for a moment: whoever begins to read makes the wal-index anew if
+    /// its writer died over it. Not while the gate is closed; then no writer can have.
+    pub(super) fn refresh(&self) -> Result<()> {
+        if !self.gate.is_autocommit() {
+            return Ok(());
+        }
+        let run = || begin(&self.gate).and_then(|()| end(&self.gate));
+        granted(run()).map(|_| ()).map_err(Error::sqlite(&self.path, "read"))
+    }
+
     /// Keeps the old reader, and lets the one go that [`begin_next`](Hold::begin_next) began.
     pub(super) fn end_next(&self) -> Result<()> {
         end(self.free()).map_err(Error::sqlite(&self.path, "read"))

@@ -28,9 +28,6 @@ const GATE_BYTES: usize = 4 * 1024 * 1024;
 const LEFT_FRAMES: u32 = 32;
 const ROUNDS: u32 = 3;
 
-/// The gate is closed for at most this part of the time: one in so many.
-const GATE_SHARE: u32 = 50;
-
 /// How long until what failed is tried again: at first, and at most.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -43,11 +40,13 @@ pub struct Tuning {
     pub hop_frames: u64,
     /// How long the database must be at rest before a new reader takes over.
     pub rest: Duration,
+    /// The gate is closed for at most one part of the time in so many.
+    pub gate_share: u32,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { hop_frames: 500, rest: Duration::from_millis(50) }
+        Tuning { hop_frames: 500, rest: Duration::from_millis(50), gate_share: 50 }
     }
 }
 
@@ -103,7 +102,7 @@ impl Hopping {
     }
 
     fn done(&mut self, gate: Duration) {
-        self.next = monotonic() + gate * GATE_SHARE;
+        self.next = monotonic() + gate * self.tuning.gate_share;
         self.retry = RETRY_MIN;
     }
 }
