@@ -102,20 +102,22 @@ impl Hold {
         self.end_next()
     }
 
-    /// Copies from the log to the database what no reader stands in the way of. Waits
-    /// for nobody; does nothing if another does the same, or if the disk refuses, which
-    /// the program whose database it is will find out itself.
-    pub(super) fn checkpoint(&self) -> Result<()> {
+    /// Copies from the log to the database what no reader stands in the way of. Waits for
+    /// nobody: false if another does the same. Does nothing if the disk refuses, which the
+    /// program whose database it is will find out itself.
+    pub(super) fn checkpoint(&self) -> Result<bool> {
         let run = || {
             let mut statement = self.free().prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
-            statement.query_row([], |_| Ok(()))
+            statement.query_row([], |row| row.get::<_, i64>(0))
         };
-        match granted(run()) {
+        match run() {
+            Ok(busy) => Ok(busy == 0),
+            Err(error) if is_busy(&error) => Ok(false),
             Err(error) if is_of_disk(&error) => {
                 tracing::warn!("cannot checkpoint {}: {error}", self.path.display());
-                Ok(())
+                Ok(true)
             }
-            other => other.map(|_| ()).map_err(Error::sqlite(&self.path, "checkpoint")),
+            Err(error) => Err(Error::sqlite(&self.path, "checkpoint")(error)),
         }
     }
 

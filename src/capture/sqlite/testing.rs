@@ -28,9 +28,9 @@ impl Database {
     pub(super) fn new() -> Database {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.db");
-        std::fs::File::create(&path).unwrap();
-        let _attached = Attached::new(&path).unwrap();
-        Database { path, _attached, dir }
+        File::create(&path).unwrap();
+        let attached = Attached::new(&path).unwrap();
+        Database { path, _attached: attached, dir }
     }
 
     /// One with a log, for which something was set before it was made.
