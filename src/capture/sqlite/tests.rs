@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::testing::{Database, Image, Python, drain, kept};
@@ -106,6 +105,55 @@ fn times_increase_and_say_how_uncertain_they_are() {
     writer.count();
     let commits = follower.pull(usize::MAX).unwrap();
     assert_eq!(commits[0].at, UnixTime::new(1007, 2));
+}
+
+/// What is read in several pulls is as certain as the looks in between made it.
+#[test]
+fn a_backlog_is_no_more_uncertain_than_the_looks_at_it() {
+    let database = Database::new();
+    let mut writer = database.counter();
+    let seconds = Arc::new(AtomicI64::new(1000));
+    let shown = Arc::clone(&seconds);
+    let clock = Clock::from_fn(move || UnixTime::new(shown.load(Ordering::SeqCst), 0));
+    let mut follower = Follower::open(&database.path, None, clock).unwrap();
+    drop(follower.base().unwrap());
+    let mut uncertain = Vec::new();
+    for _ in 0..4 {
+        seconds.fetch_add(10, Ordering::SeqCst);
+        writer.count();
+        writer.count();
+        uncertain.push(follower.pull(1).unwrap()[0].uncertainty.as_secs_f64().round());
+    }
+    // The first two were seen in the look at 1010; the next two came between 1010 and 1020,
+    // and were read at 1030 and 1040.
+    assert_eq!(uncertain, [10.0, 20.0, 20.0, 30.0]);
+}
+
+/// A program that empties its log waits for a moment, if it waits at all.
+#[test]
+fn a_program_can_empty_its_log_while_it_is_followed() {
+    let database = Database::new();
+    let mut writer = database.counter();
+    writer.count();
+    let mut follower = database.follow(None);
+    drop(follower.base().unwrap());
+    let stop = Stop::new();
+    let stopped = stop.clone();
+    let following = std::thread::spawn(move || {
+        let mut commits = 0;
+        while !stopped.is_raised() {
+            follower.wait(Duration::MAX, &stopped).unwrap();
+            commits += follower.pull(usize::MAX).unwrap().len();
+        }
+        commits
+    });
+    let mut other = Python::connect(&database.path);
+    for _ in 0..3 {
+        writer.count();
+        assert_eq!(other.say("PRAGMA wal_checkpoint(TRUNCATE)"), "ok 0 0 0");
+    }
+    stop.raise();
+    assert_eq!(following.join().unwrap(), 3);
 }
 
 /// Whoever waits is woken by a commit, by the end of the time, and by the wish to stop.

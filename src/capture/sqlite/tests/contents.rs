@@ -150,7 +150,7 @@ fn a_transaction_that_was_never_committed_is_never_seen() {
     let [a, b] = wal::checksum(point.big_endian, &frame[24..], sum);
     frame[16..20].copy_from_slice(&a.to_be_bytes());
     frame[20..24].copy_from_slice(&b.to_be_bytes());
-    let log = std::fs::File::options().write(true).open(follower.wal.path()).unwrap();
+    let log = File::options().write(true).open(follower.wal.path()).unwrap();
     log.write_all_at(&frame, point.offset).unwrap();
     let mut alone = Wal::open(follower.wal.path()).unwrap();
     assert!(

@@ -225,7 +225,7 @@ fn damage_in_the_log_is_an_error() {
     let point = follower.point.unwrap();
     writer.count();
     writer.count();
-    let log = fs::File::options().write(true).open(follower.wal.path()).unwrap();
+    let log = File::options().write(true).open(follower.wal.path()).unwrap();
     log.write_all_at(&[0xaa; 8], point.offset + 100).unwrap();
     let error = follower.pull(usize::MAX).unwrap_err();
     assert!(matches!(error, Error::Broken { gap: Gap::Missed, .. }), "{error}");

@@ -125,7 +125,7 @@ fn commits_that_a_power_cut_took_back_are_noticed() {
     let (position, image) = left(&database);
     let log = beside(&database.path, "-wal");
     let length = fs::metadata(&log).unwrap().len();
-    fs::File::options().write(true).open(&log).unwrap().set_len(length - 4120).unwrap();
+    File::options().write(true).open(&log).unwrap().set_len(length - 4120).unwrap();
     fs::remove_file(beside(&database.path, "-shm")).unwrap();
     assert_eq!(resumed(&database, &position, &image), Start::Anew(Gap::RolledBack));
     // Others take their place.
