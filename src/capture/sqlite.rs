@@ -30,7 +30,9 @@
 //! [`database_pages`](Commit::database_pages). Its header says that it has a log; to open
 //! it where nothing may be written, set bytes 18 and 19 to 1.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::pause::monotonic;
@@ -68,6 +70,10 @@ const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How often what cannot be read right now is tried again, and how long between.
 const TRIES: u32 = 20;
+
+/// How often the wal-index is looked at while another process makes it anew, for which it
+/// reads the whole log: for a quarter of a minute.
+const VIEW_TRIES: u32 = 30_000;
 const PAUSE: Duration = Duration::from_micros(500);
 
 /// Whether the chain of commits goes on.
@@ -94,6 +100,8 @@ pub struct Follower {
     path: PathBuf,
     shared: FileId,
     page_size: u32,
+    /// The database itself, for bases.
+    database: Arc<File>,
     clock: Clock,
     start: Start,
     /// Whether commits can be asked for: a position was given that fits, or a base taken.
@@ -110,8 +118,10 @@ pub struct Follower {
     /// SQLite's count of commits when all was read last, and what was read since.
     changes: Option<u32>,
     counted: u64,
-    /// When it was last looked whether there is something, with the answer no.
+    /// When what comes behind `point` was not committed yet.
     looked: UnixTime,
+    /// The same of what comes behind a place further on, of that generation.
+    ahead: Option<([u8; 8], u64, UnixTime)>,
     last: UnixTime,
     hopping: Hopping,
     attached: Attached,
@@ -144,7 +154,7 @@ impl Follower {
         let path = preflight::resolve(path)?;
         let attached =
             Attached::new(&path).map_err(|source| preflight::missing_or(&path, source))?;
-        preflight::check(&path, &attached)?;
+        let database = preflight::check(&path, &attached)?;
         let hold = Hold::open(&path).map_err(|error| explain(&path, error))?;
         if hold.is_read_only()? {
             let reason = Unfollowable::ReadOnly;
@@ -167,6 +177,7 @@ impl Follower {
             wal,
             shared,
             page_size,
+            database,
             clock,
             start: Start::Anew(Gap::NoState),
             based: false,
@@ -177,6 +188,7 @@ impl Follower {
             changes: None,
             counted: 0,
             looked: now,
+            ahead: None,
             last: now,
             hopping: Hopping::new(tuning),
             attached,
@@ -336,15 +348,13 @@ impl Follower {
 
     /// What is committed now.
     fn view(&self) -> Result<View> {
-        for _ in 0..TRIES {
+        for _ in 0..VIEW_TRIES {
             if let Some(view) = self.index.look().map_err(Error::file(&self.path))? {
                 return Ok(view);
             }
             // It was being written; or its writer was killed, and then the next reader
             // makes it anew.
-            if self.hold.begin_next()? {
-                self.hold.end_next()?;
-            }
+            self.hold.refresh()?;
             let _ = pause(PAUSE, &Stop::new());
         }
         Err(self.broken(Gap::LogReplaced))
@@ -381,6 +391,7 @@ impl Follower {
                 continue;
             };
             let end = point.offset_of(view.frames);
+            self.ahead = self.ahead.or(Some((view.salts, end, begun)));
             loop {
                 match self.wal.next(&point, end, HELD_BYTES_MAX) {
                     Err(error) => return Err(Error::file(self.wal.path())(error)),
@@ -437,6 +448,12 @@ impl Follower {
     /// Keeps a transaction, to be returned.
     fn keep(&mut self, transaction: wal::Transaction, from: Point, behind: Point) {
         let at = self.clock.now().max(self.last.plus(Duration::from_nanos(1)));
+        if let Some((salts, offset, begun)) = self.ahead
+            && (from.salts != salts || from.offset >= offset)
+        {
+            self.looked = begun;
+            self.ahead = None;
+        }
         let uncertainty = at.since(self.looked);
         let pages = || self.wal.pages(&from);
         let commit = Commit::new(transaction, behind, pages, at, uncertainty);
@@ -444,12 +461,12 @@ impl Follower {
         self.point = Some(behind);
         self.counted += 1;
         self.hopping.stats.commits += 1;
-        self.hopping.stats.bytes += commit.bytes();
+        self.hopping.stats.bytes += commit.size();
         self.ready.push(commit);
     }
 
     fn last_bytes(&self) -> usize {
-        let bytes = self.ready.last().map_or(0, Commit::bytes);
+        let bytes = self.ready.last().map_or(0, Commit::size);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
@@ -464,6 +481,7 @@ impl Follower {
         self.changes = Some(view.changes);
         self.counted = 0;
         self.looked = begun;
+        self.ahead = None;
         Ok(true)
     }
 

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Error, Gap, Result};
-use super::preflight::missing_or;
 use super::wal::{Frame, Next, Point, WalPages, read_at};
 use super::wal_index::View;
 use super::{Commit, Follower, HELD_BYTES_MAX, PAUSE, TRIES};
@@ -163,7 +162,6 @@ impl Follower {
             .held()
             .pragma_query_value(None, "page_count", |row| row.get(0))
             .map_err(Error::sqlite(&self.path, "read"))?;
-        let database = self.attached.open(&self.path).map_err(|e| missing_or(&self.path, e))?;
         let at = self.clock.now();
         self.last = at.max(self.last.plus(Duration::from_nanos(1)));
         self.based = true;
@@ -174,7 +172,7 @@ impl Follower {
             page_size: self.page_size,
             database_pages,
             before: std::mem::take(&mut self.ready),
-            database,
+            database: Arc::clone(&self.database),
             wal: survey.point.map(|point| self.wal.pages(&point)),
             overlay: if drained { BTreeMap::new() } else { survey.pages },
             next: 0,

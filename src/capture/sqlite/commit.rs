@@ -71,7 +71,7 @@ impl Commit {
 
     /// The bytes of the pages that it wrote.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.frames.len() as u64 * u64::from(self.page_size)
     }
 

@@ -102,7 +102,8 @@ impl Error {
             Error::CannotFollow { .. } | Error::NeedsBase { .. } | Error::Behind { .. } => {
                 Kind::Invalid
             }
-            Error::Broken { .. } => Kind::Unavailable,
+            // The same call fails again.
+            Error::Broken { .. } => Kind::Io,
             Error::Interrupted { .. } => Kind::Interrupted,
             Error::File { source, .. } | Error::Spool { source, .. } => Kind::of_io(source),
             Error::Sqlite { source, .. } => match source.sqlite_error_code() {

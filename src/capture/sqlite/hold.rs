@@ -81,6 +81,16 @@ impl Hold {
         granted(begin(self.free())).map_err(Error::sqlite(&self.path, "read"))
     }
 
+    /// Reads on the gate for a moment: whoever begins to read makes the wal-index anew if
+    /// its writer died over it. Not while the gate is closed; then no writer can have.
+    pub(super) fn refresh(&self) -> Result<()> {
+        if !self.gate.is_autocommit() {
+            return Ok(());
+        }
+        let run = || begin(&self.gate).and_then(|()| end(&self.gate));
+        granted(run()).map(|_| ()).map_err(Error::sqlite(&self.path, "read"))
+    }
+
     /// Keeps the old reader, and lets the one go that [`begin_next`](Hold::begin_next) began.
     pub(super) fn end_next(&self) -> Result<()> {
         end(self.free()).map_err(Error::sqlite(&self.path, "read"))
@@ -92,20 +102,22 @@ impl Hold {
         self.end_next()
     }
 
-    /// Copies from the log to the database what no reader stands in the way of. Waits
-    /// for nobody; does nothing if another does the same, or if the disk refuses, which
-    /// the program whose database it is will find out itself.
-    pub(super) fn checkpoint(&self) -> Result<()> {
+    /// Copies from the log to the database what no reader stands in the way of. Waits for
+    /// nobody: false if another does the same. Does nothing if the disk refuses, which the
+    /// program whose database it is will find out itself.
+    pub(super) fn checkpoint(&self) -> Result<bool> {
         let run = || {
             let mut statement = self.free().prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
-            statement.query_row([], |_| Ok(()))
+            statement.query_row([], |row| row.get::<_, i64>(0))
         };
-        match granted(run()) {
+        match run() {
+            Ok(busy) => Ok(busy == 0),
+            Err(error) if is_busy(&error) => Ok(false),
             Err(error) if is_of_disk(&error) => {
                 tracing::warn!("cannot checkpoint {}: {error}", self.path.display());
-                Ok(())
+                Ok(true)
             }
-            other => other.map(|_| ()).map_err(Error::sqlite(&self.path, "checkpoint")),
+            Err(error) => Err(Error::sqlite(&self.path, "checkpoint")(error)),
         }
     }
 

@@ -28,10 +28,9 @@ const GATE_BYTES: usize = 4 * 1024 * 1024;
 const LEFT_FRAMES: u32 = 32;
 const ROUNDS: u32 = 3;
 
-/// The gate is closed for at most this part of the time: one in so many.
-const GATE_SHARE: u32 = 50;
-
-/// How long until what failed is tried again: at first, and at most.
+/// How long until what failed is tried again: if it was for something that passes; else at
+/// first, and at most.
+const RETRY_SOON: Duration = Duration::from_millis(2);
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -43,11 +42,13 @@ pub struct Tuning {
     pub hop_frames: u64,
     /// How long the database must be at rest before a new reader takes over.
     pub rest: Duration,
+    /// The gate is closed for at most one part of the time in so many.
+    pub gate_share: u32,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { hop_frames: 500, rest: Duration::from_millis(50) }
+        Tuning { hop_frames: 500, rest: Duration::from_millis(50), gate_share: 50 }
     }
 }
 
@@ -97,13 +98,17 @@ impl Hopping {
         }
     }
 
+    fn soon(&mut self) {
+        self.next = monotonic() + RETRY_SOON;
+    }
+
     fn later(&mut self) {
         self.next = monotonic() + self.retry;
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 
     fn done(&mut self, gate: Duration) {
-        self.next = monotonic() + gate * GATE_SHARE;
+        self.next = monotonic() + gate * self.tuning.gate_share;
         self.retry = RETRY_MIN;
     }
 }
@@ -150,14 +155,14 @@ impl Follower {
     fn hop(&mut self) -> Result<()> {
         for _ in 0..ROUNDS {
             let before = self.view()?;
-            if !self.move_on(MOVE_BYTES)? {
-                self.hopping.later();
+            // There is much to read first, or the program copies at the moment itself.
+            if !self.move_on(MOVE_BYTES)? || !self.hold.checkpoint()? {
+                self.hopping.soon();
                 return Ok(());
             }
-            self.hold.checkpoint()?;
             let after = self.view()?;
             if after.salts == before.salts && after.backfilled < before.frames {
-                // Someone else is on an older mark, or copies right now.
+                // Someone else reads, and began earlier.
                 self.hopping.later();
                 return Ok(());
             }
@@ -166,12 +171,13 @@ impl Follower {
             }
         }
         match self.behind_gate(Follower::turn)? {
+            Some((false, _)) => self.hopping.soon(),
+            None => self.hopping.later(),
             Some((true, gate)) => {
                 self.hopping.stats.hops += 1;
                 self.hopping.spent = self.point.map(|point| (point.salts, point.frames()));
                 self.hopping.done(gate);
             }
-            _ => self.hopping.later(),
         }
         Ok(())
     }
@@ -181,8 +187,7 @@ impl Follower {
         if !self.move_on(GATE_BYTES)? {
             return Ok(false);
         }
-        self.hold.checkpoint()?;
-        Ok(self.view()?.is_drained() && self.move_on(0)?)
+        Ok(self.hold.checkpoint()? && self.view()?.is_drained() && self.move_on(0)?)
     }
 
     /// Runs `work` while nobody can write, and says how long that was; `None` if the gate

@@ -3,12 +3,14 @@
 //! To open a database of the other kind may already write to it: SQLite rolls back what
 //! a killed writer left. So its kind is read from its header.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::statfs;
 
-use super::error::{Error, Result, Unfollowable};
-use super::files::Attached;
+use super::error::{Error, Gap, Result, Unfollowable};
+use super::files::{Attached, FileId};
 use super::wal::read_at;
 
 /// Bytes of the header that are looked at.
@@ -50,12 +52,13 @@ pub(super) fn missing_or(path: &Path, source: std::io::Error) -> Error {
 }
 
 /// Says of a database, by its path without symbolic links, whether it can be followed as
-/// far as that can be seen from outside.
+/// far as that can be seen from outside. Returns its descriptor.
 ///
 /// # Errors
 ///
-/// [`Error::CannotFollow`], [`Error::NotADatabase`], [`Error::File`].
-pub(super) fn check(path: &Path, attached: &Attached) -> Result<()> {
+/// [`Error::CannotFollow`], [`Error::NotADatabase`], [`Error::File`]; [`Error::Broken`] if
+/// another file just took the name.
+pub(super) fn check(path: &Path, attached: &Attached) -> Result<Arc<File>> {
     let cannot = |reason| Err(Error::CannotFollow { path: path.to_owned(), reason });
     let on = statfs(path).map_err(|errno| Error::file(path)(errno.into()))?;
     let magic = u64::try_from(on.f_type).unwrap_or(0) & 0xffff_ffff;
@@ -63,6 +66,9 @@ pub(super) fn check(path: &Path, attached: &Attached) -> Result<()> {
         return cannot(Unfollowable::NetworkFileSystem(name));
     }
     let file = attached.open(path).map_err(|source| missing_or(path, source))?;
+    if FileId::of(&file.metadata().map_err(Error::file(path))?) != attached.id() {
+        return Err(Error::Broken { path: path.to_owned(), gap: Gap::DatabaseReplaced });
+    }
     let mut header = [0; HEADER_BYTES];
     match read_at(&file, &mut header, 0).map_err(Error::file(path))? {
         0 => return cannot(Unfollowable::Empty),
@@ -71,7 +77,7 @@ pub(super) fn check(path: &Path, attached: &Attached) -> Result<()> {
     }
     // The versions that a program must know to write and to read.
     match (header[18], header[19]) {
-        (2, 2) => Ok(()),
+        (2, 2) => Ok(file),
         (1, 1) => cannot(Unfollowable::RollbackJournal),
         _ => Err(Error::NotADatabase { path: path.to_owned() }),
     }

@@ -1,7 +1,9 @@
 //! What tests of the follower stand on: a database, programs that write to it, and an
 //! image to which commits are applied.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -26,9 +28,18 @@ impl Database {
     pub(super) fn new() -> Database {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.db");
-        std::fs::File::create(&path).unwrap();
-        let _attached = Attached::new(&path).unwrap();
-        Database { path, _attached, dir }
+        File::create(&path).unwrap();
+        let attached = Attached::new(&path).unwrap();
+        Database { path, _attached: attached, dir }
+    }
+
+    /// One with a log, for which something was set before it was made.
+    pub(super) fn with(setting: &str) -> Database {
+        let database = Database::new();
+        let connection = Connection::open(&database.path).unwrap();
+        connection.execute_batch(setting).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        database
     }
 
     /// A connection with a log.
@@ -60,7 +71,7 @@ impl Database {
 
     /// A follower that hops at every opportunity.
     pub(super) fn follow_eagerly(&self, resume: Option<&Position>) -> Follower {
-        let tuning = Tuning { hop_frames: 20, rest: std::time::Duration::ZERO };
+        let tuning = Tuning { hop_frames: 20, rest: std::time::Duration::ZERO, gate_share: 0 };
         Follower::open_with(&self.path, resume, Clock::system(), tuning).unwrap()
     }
 }
@@ -89,7 +100,7 @@ impl Counter {
 pub(super) fn drain(follower: &mut Follower) -> Vec<Commit> {
     let mut commits = Vec::new();
     loop {
-        let more = follower.pull(usize::MAX).unwrap();
+        let more = follower.pull(1 << 20).unwrap();
         if more.is_empty() {
             return commits;
         }
@@ -97,9 +108,20 @@ pub(super) fn drain(follower: &mut Follower) -> Vec<Commit> {
     }
 }
 
+/// A position as it comes back from a file.
+pub(super) fn kept(follower: &Follower) -> Position {
+    let position = follower.position().unwrap().unwrap();
+    let text = serde_json::to_string(&position).unwrap();
+    let read: Position = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, position);
+    read
+}
+
 /// A database as it was.
 pub(super) struct Image {
-    pub bytes: Vec<u8>,
+    file: File,
+    path: PathBuf,
+    _dir: TempDir,
 }
 
 impl Image {
@@ -108,50 +130,74 @@ impl Image {
         let mut bytes = Vec::new();
         base.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, base.size());
-        Image { bytes }
+        Image::from_bytes(&bytes)
+    }
+
+    /// These bytes.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Image {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image.db");
+        let file = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
+        let image = Image { file, path, _dir: dir };
+        image.put(bytes, 0);
+        image
+    }
+
+    /// Writes pages, with a header that says that there is no log.
+    fn put(&self, bytes: &[u8], at: u64) {
+        self.file.write_all_at(bytes, at).unwrap();
+        if at == 0 {
+            self.file.write_all_at(&[1, 1], 18).unwrap();
+        }
     }
 
     /// What it is after a commit.
-    pub(super) fn apply(&mut self, commit: &Commit) {
-        let size = commit.page_size as usize;
-        let length = commit.database_pages as usize * size;
+    pub(super) fn apply(&self, commit: &Commit) {
+        let size = u64::from(commit.page_size);
         let mut pages = commit.pages();
-        let mut before = 0;
+        let (mut before, mut count) = (0, 0);
         while let Some((number, page)) = pages.next_page().unwrap() {
-            assert!(number > before && page.len() == size, "each page once, in order");
+            assert!(number > before && page.len() as u64 == size, "each page once, in order");
             before = number;
-            let end = number as usize * size;
-            if self.bytes.len() < end {
-                self.bytes.resize(end, 0);
-            }
-            self.bytes[end - size..end].copy_from_slice(page);
+            count += 1;
+            self.put(page, (u64::from(number) - 1) * size);
         }
-        self.bytes.resize(length, 0);
+        assert_eq!(count, commit.page_count());
+        self.file.set_len(u64::from(commit.database_pages) * size).unwrap();
     }
 
-    /// The database, opened.
-    pub(super) fn open(&self) -> (TempDir, Connection) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("image.db");
-        let mut bytes = self.bytes.clone();
-        bytes[18..20].copy_from_slice(&[1, 1]);
-        std::fs::write(&path, bytes).unwrap();
-        let connection = Connection::open(&path).unwrap();
-        (dir, connection)
+    /// Applies commits, of which each must be one count of the program further.
+    pub(super) fn apply_counts(&self, commits: &[Commit]) {
+        let mut counter = self.counter();
+        for commit in commits {
+            self.apply(commit);
+            counter += 1;
+            assert_eq!(self.counter(), counter);
+        }
+    }
+
+    /// One number that the database answers.
+    pub(super) fn ask(&self, query: &str) -> i64 {
+        let connection = Connection::open(&self.path).unwrap();
+        connection.query_row(query, [], |row| row.get(0)).unwrap()
     }
 
     /// How far the program had counted.
     pub(super) fn counter(&self) -> i64 {
-        let (_dir, connection) = self.open();
-        connection.query_row("SELECT n FROM counter", [], |row| row.get(0)).unwrap()
+        self.ask("SELECT n FROM counter")
     }
 
     /// SQLite finds nothing wrong with it.
     pub(super) fn check(&self) {
-        let (_dir, connection) = self.open();
+        let connection = Connection::open(&self.path).unwrap();
         let said: String =
             connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(said, "ok");
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.path).unwrap()
     }
 }
 

@@ -227,6 +227,8 @@ impl Wal {
                 return Ok(Next::Transaction(transaction, at));
             }
         }
+        // To be read again if it is asked for again.
+        self.buffer.clear();
         Ok(Next::Invalid)
     }
 
@@ -334,3 +336,6 @@ pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     }
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests;
