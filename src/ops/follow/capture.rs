@@ -181,7 +181,7 @@ impl Capture<'_, '_> {
                 commit.numbers().collect(),
             );
             let head = Head { stream: self.stream, position, at: commit.at, what, resume };
-            batch.add(&head, commit.bytes(), |to| {
+            batch.add(&head, commit.size(), |to| {
                 let mut pages = commit.pages();
                 while let Some((_, page)) = pages.next_page()? {
                     to.write_all(page).map_err(|error| failed(&self.shared.options.directory, error))?;
