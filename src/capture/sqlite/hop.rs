@@ -135,7 +135,7 @@ impl Follower {
     }
 
     /// Lets a new reader take over; false if it could not.
-    fn move_on(&mut self, most: usize) -> Result<bool> {
+    pub(super) fn move_on(&mut self, most: usize) -> Result<bool> {
         self.hopping.moved = monotonic();
         if !self.hold.begin_next()? {
             return Ok(false);

@@ -57,6 +57,32 @@ fn the_log_stays_short_over_many_generations() {
     assert!(log < 80 * 4120, "{log}");
 }
 
+/// A reader that takes over when nothing was pulled for long reads what the old one kept,
+/// before that can be overwritten.
+#[test]
+fn what_was_not_pulled_is_read_before_the_log_can_begin_again() {
+    let database = Database::new();
+    let mut writer = database.counter();
+    let other = database.connect();
+    other.busy_timeout(Duration::ZERO).unwrap();
+    let mut follower = database.follow(None);
+    let image = Image::of(&mut follower.base().unwrap());
+    let mut restarted = 0;
+    for _ in 0..10 {
+        writer.count();
+        writer.count();
+        for _ in 0..2 {
+            assert!(follower.move_on(usize::MAX).unwrap());
+            let mode = "PRAGMA wal_checkpoint(RESTART)";
+            let busy: i64 = other.query_row(mode, [], |row| row.get(0)).unwrap();
+            restarted += 1 - busy;
+        }
+    }
+    assert!(restarted > 0);
+    image.apply_counts(&drain(&mut follower));
+    assert_eq!(image.counter(), 20);
+}
+
 /// A limit bounds what is returned, and the rest comes in order.
 #[test]
 fn a_pull_ends_with_the_commit_that_reaches_its_limit() {
