@@ -26,6 +26,7 @@ pub mod snapshots;
 pub mod stats;
 pub mod status;
 mod sweep;
+pub mod thin;
 pub mod upgrade;
 pub mod verify_log;
 

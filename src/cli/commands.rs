@@ -19,6 +19,7 @@ mod mount;
 mod restore;
 mod snapshots;
 mod source;
+mod thin;
 mod upgrade;
 mod verify_log;
 
@@ -38,6 +39,7 @@ pub fn run(context: &Context, command: Command, started: Instant) -> Result<Done
         Command::Source(command) => source::source(context, command),
         Command::Follow(args) => follow::follow(context, &args),
         Command::Log(args) => log::log(context, &args),
+        Command::Thin(args) => thin::thin(context, &args),
         Command::Snapshots(args) => snapshots::snapshots(context, &args),
         Command::Forget(args) => forget::forget(context, &args),
         Command::Ls(args) => look::ls(context, &args),

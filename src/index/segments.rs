@@ -232,12 +232,25 @@ impl Index {
     ///
     /// [`Error`] if the index cannot be read.
     pub fn segment_spans(&self, source: &str) -> Result<Vec<SegmentSpan>> {
+        self.spans("source = ?1 ORDER BY begins, begins_nanos, after, last DESC", [source])
+    }
+
+    /// The same of a stream, by where they begin.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn segment_spans_of(&self, stream: &StreamId) -> Result<Vec<SegmentSpan>> {
+        self.spans("stream = ?1 ORDER BY after, last DESC", [stream.0.as_slice()])
+    }
+
+    fn spans(&self, which: &str, values: impl rusqlite::Params) -> Result<Vec<SegmentSpan>> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
                 "SELECT id, stream, after, last, ends, ends_nanos FROM segment
-                 WHERE {BELIEVED} AND source = ?1 ORDER BY begins, begins_nanos, after, last DESC"
+                 WHERE {BELIEVED} AND {which}"
             ))?;
-            let rows = statement.query_map([source], |row| {
+            let rows = statement.query_map(values, |row| {
                 Ok(SegmentSpan {
                     id: SnapshotId(row.get(0)?),
                     stream: StreamId(row.get(1)?),

@@ -5,11 +5,11 @@
 
 use crate::base::{SnapshotId, StreamId, UnixTime};
 use crate::format::segment::Segment;
+use crate::index;
 use crate::ops::Error;
 use crate::repo::library::SnapshotInfo;
 use crate::repo::streams::state_id;
 use crate::repo::{self, Repository};
-use crate::index;
 
 /// What is listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -136,12 +136,13 @@ impl<F> Walk<F> {
         let mut bases = bases.iter().copied().peekable();
         let Some(first) = bases.next() else { return Ok(()) };
         let mut at = self.begin(stream, first)?;
-        repo.index().each_segment(&stream, (at.position, u64::MAX), |row| {
-            let (_, segment) = repo::streams::decode(repo, &row).map_err(Error::from)?;
-            let received = UnixTime::new(row.receipt, 999_999_999);
-            self.segment(stream, &segment, received, &mut at, &mut bases).map_err(Walked)
-        })
-        .map_err(|Walked(error)| error)?;
+        repo.index()
+            .each_segment(&stream, (at.position, u64::MAX), |row| {
+                let (_, segment) = repo::streams::decode(repo, &row).map_err(Error::from)?;
+                let received = UnixTime::new(row.receipt, 999_999_999);
+                self.segment(stream, &segment, received, &mut at, &mut bases).map_err(Walked)
+            })
+            .map_err(|Walked(error)| error)?;
         // What is stored whole behind a hole is a state of its own.
         for base in bases {
             if position_of(base) > at.position {
@@ -227,12 +228,7 @@ impl<F> Walk<F> {
         Ok(())
     }
 
-    fn gap<E>(
-        &mut self,
-        since: UnixTime,
-        until: Option<UnixTime>,
-        reason: String,
-    ) -> Result<(), E>
+    fn gap<E>(&mut self, since: UnixTime, until: Option<UnixTime>, reason: String) -> Result<(), E>
     where
         F: FnMut(&Listed) -> Result<(), E>,
     {

@@ -334,4 +334,3 @@ fn what_is_published_twice_is_one_state() {
     assert!(one_more_each(&counts), "{counts:?}");
     assert_eq!(counts.last(), Some(&60));
 }
-

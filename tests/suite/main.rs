@@ -29,6 +29,7 @@ mod store_faults;
 mod store_local;
 mod store_s3;
 mod streams;
+mod thin;
 mod unchanged_log;
 mod upgrade;
 mod verify_log;

@@ -6,7 +6,7 @@ use asof::base::{ChunkId, SnapshotId, Stop, StreamId, UnixTime};
 use asof::format::fact::{Fact, Forget};
 use asof::format::node::{Entry, FileKind, Owner};
 use asof::format::segment::StreamPoint;
-use asof::ops::follow::{Change, Data, Origin, Image, Publisher};
+use asof::ops::follow::{Change, Data, Image, Origin, Publisher};
 use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::streams::state_id;
 use asof::repo::trees::Draft;
@@ -113,7 +113,8 @@ fn publisher(repo: &TestRepo) -> Publisher {
 }
 
 fn page(number: u32, position: u64) -> Vec<u8> {
-    let mut page: Vec<u8> = (0..PAGE).map(|n| (n as u64 * 7 + position + u64::from(number)) as u8).collect();
+    let mut page: Vec<u8> =
+        (0..PAGE).map(|n| (n as u64 * 7 + position + u64::from(number)) as u8).collect();
     if number == 1 {
         page[18..20].copy_from_slice(&[2, 2]);
     }
@@ -233,12 +234,13 @@ fn nothing_is_shown_that_a_missing_segment_leads_to() {
     let second = {
         let mut ids = Vec::new();
         let repo = model.repo.open();
-        repo.index().each_segment(&STREAM, (0, u64::MAX), |row| {
-            let Ok((_, Fact::Segment(segment))) = Fact::decode(&row.fact) else { panic!() };
-            ids.push(segment.id);
-            Ok::<(), asof::index::Error>(())
-        })
-        .unwrap();
+        repo.index()
+            .each_segment(&STREAM, (0, u64::MAX), |row| {
+                let Ok((_, Fact::Segment(segment))) = Fact::decode(&row.fact) else { panic!() };
+                ids.push(segment.id);
+                Ok::<(), asof::index::Error>(())
+            })
+            .unwrap();
         ids[1]
     };
     let library = model.elsewhere();

@@ -1,4 +1,4 @@
-//! `follow`, `log`.
+//! `follow`, `log`, `thin`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,4 +77,34 @@ pub struct LogArgs {
     /// Only what came at this time or earlier
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+}
+
+pub(super) const THIN: &str = "Thin the old history of followed sources
+
+Every transaction is kept for --all-for, then the last of each hour for --hourly-for, then the last \
+of each day for --daily-for, or for ever. What is kept stays as it was, to the byte; the \
+moments between go, and old segments are merged into fewer. The space comes back with \
+`asof gc`, after the grace period. It takes the owner's key.
+
+    asof thin shop --all-for 7d --hourly-for 30d
+    asof thin shop --all-for 1d --hourly-for 7d --daily-for 365d --dry-run";
+
+/// Thin history.
+#[derive(Debug, Args)]
+pub struct ThinArgs {
+    /// The sources
+    #[arg(value_name = "SOURCE", required = true)]
+    pub sources: Vec<String>,
+    /// Keep every transaction that is not older than this: an hour at least
+    #[arg(long, value_name = "DURATION", value_parser = duration(), default_value = "7d")]
+    pub all_for: Duration,
+    /// Keep the last of each hour that is not older than this
+    #[arg(long, value_name = "DURATION", value_parser = duration(), default_value = "30d")]
+    pub hourly_for: Duration,
+    /// Keep the last of each day that is not older than this [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = duration())]
+    pub daily_for: Option<Duration>,
+    /// Say what would go, and change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
 }

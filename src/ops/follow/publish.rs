@@ -15,7 +15,7 @@ use super::change::Change;
 use crate::base::{ChunkId, Progress, SnapshotId, Stop, StreamId, UnixTime};
 use crate::codec::hash::{ChunkKind, Hasher, sha256};
 use crate::codec::random;
-use crate::format::fact::{Counts, Fact, Snapshot};
+use crate::format::fact::{Counts, Fact, Forget, Snapshot};
 use crate::format::node::{Entry, FileKind};
 use crate::format::segment::{self, PAGES, Segment, StreamPoint};
 use crate::ops::backup::first_cause;
@@ -98,6 +98,41 @@ impl Publisher {
         after: u64,
         changes: &[Change],
     ) -> Result<(Published, Written)> {
+        self.publish_segment(stream, after, changes, Vec::new())
+    }
+
+    /// Publishes changes in the place of segments and snapshots that are forgotten with
+    /// them; or only forgets these, if there are no changes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if nothing was published; only the owner may forget.
+    pub fn replace(
+        &mut self,
+        stream: StreamId,
+        after: u64,
+        changes: &[Change],
+        forgotten: Vec<SnapshotId>,
+    ) -> Result<Written> {
+        let reason = Some("thinned".to_owned());
+        let forget = Fact::Forget(Forget { snapshots: forgotten, reason });
+        let forget = vec![EncodedFact::of(&forget)];
+        if changes.is_empty() {
+            let mut chain = std::mem::take(&mut self.chain);
+            chain.publish(&self.repo, forget, None)?;
+            self.chain = chain;
+            return Ok(Written::default());
+        }
+        self.publish_segment(stream, after, changes, forget).map(|(_, written)| written)
+    }
+
+    fn publish_segment(
+        &mut self,
+        stream: StreamId,
+        after: u64,
+        changes: &[Change],
+        others: Vec<EncodedFact>,
+    ) -> Result<(Published, Written)> {
         let Some(first) = changes.first() else { return Err(nothing()) };
         let chunk_pages = (SEGMENT_CHUNK / first.page_bytes as usize).max(1);
         let mut segment = Segment {
@@ -130,7 +165,9 @@ impl Publisher {
             Err(error) => return Err(first_cause(writer, error)),
         };
         let fact = Fact::Segment(Box::new(segment)).encode(&refs);
-        self.finish(writer, fact)
+        let mut facts = vec![EncodedFact { bytes: fact }];
+        facts.extend(others);
+        self.finish(writer, facts)
     }
 
     /// Publishes an image as a snapshot.
@@ -145,7 +182,7 @@ impl Publisher {
             Ok(stored) => stored,
             Err(error) => return Err(first_cause(writer, error)),
         };
-        let done = self.finish(writer, fact)?;
+        let done = self.finish(writer, vec![EncodedFact { bytes: fact }])?;
         self.parent = Some(id);
         Ok(done)
     }
@@ -206,15 +243,12 @@ impl Publisher {
         Ok(Writer::start_on(chain, &self.repo, self.options, None, &progress, &self.stop)?)
     }
 
-    fn finish(&mut self, writer: Writer, fact: Vec<u8>) -> Result<(Published, Written)> {
-        let (published, written, chain) =
-            writer.finish_chain(vec![EncodedFact { bytes: fact }])?;
+    fn finish(&mut self, writer: Writer, facts: Vec<EncodedFact>) -> Result<(Published, Written)> {
+        let (published, written, chain) = writer.finish_chain(facts)?;
         self.chain = chain;
         published.map(|published| (published, written)).ok_or_else(nothing)
     }
-
 }
-
 
 fn store_pages(writer: &Writer, changes: &[Change], chunk_pages: usize) -> Result<Vec<ChunkId>> {
     let mut lane = writer.lane(ChunkKind::Data);

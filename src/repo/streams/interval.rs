@@ -205,9 +205,9 @@ impl Interval {
         if step == 0 {
             return Some(self.first);
         }
-        let after = self.pieces.partition_point(|piece| {
-            piece.states.last().is_none_or(|state| state.step < step)
-        });
+        let after = self
+            .pieces
+            .partition_point(|piece| piece.states.last().is_none_or(|state| state.step < step));
         let states = &self.pieces.get(after)?.states;
         let found = states.binary_search_by_key(&step, |state| state.step).ok()?;
         states.get(found).copied()
