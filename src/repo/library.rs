@@ -47,6 +47,38 @@ impl SnapshotInfo {
     }
 }
 
+/// A time of which no state of a source is known.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct KnownGap {
+    /// The last moment that is known before.
+    pub since: UnixTime,
+    /// The first that is known after.
+    pub until: UnixTime,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl SnapshotInfo {
+    /// The gap that ends with this snapshot, if one does.
+    #[must_use]
+    pub fn gap_before(&self) -> Option<KnownGap> {
+        let gap = self.snapshot.point.as_ref()?.gap.as_ref()?;
+        let (since, until) = (gap.since, self.shown_from());
+        Some(KnownGap { since, until, reason: gap.reason.clone() })
+    }
+
+    /// The gap that begins with this state of a stream, if one of `all` ends it.
+    #[must_use]
+    pub fn gap_behind(&self, all: &[Arc<SnapshotInfo>]) -> Option<KnownGap> {
+        let own = self.snapshot.point.as_ref()?;
+        let ends = |info: &&Arc<SnapshotInfo>| {
+            let gap = info.snapshot.point.as_ref().and_then(|point| point.gap.as_ref());
+            gap.is_some_and(|gap| gap.stream == own.stream && gap.position == own.position)
+        };
+        all.iter().find(ends)?.gap_before()
+    }
+}
+
 /// Where a snapshot stands in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {

@@ -220,7 +220,15 @@ fn what_was_missed_is_a_gap() {
     let repo = shop.repo.open();
     let infos = repo.snapshots().unwrap();
     let begun = infos.iter().find(|info| info.snapshot.point.as_ref().unwrap().stream == *second);
-    assert!(gap.since < begun.unwrap().snapshot.taken);
+    let begun = begun.unwrap();
+    assert!(gap.since < begun.snapshot.taken);
+    // Who looks at the last state before it is told of it.
+    let library = TestRepo::from_elsewhere(shop.repo.store.clone());
+    let library = library.library();
+    let state = |position| library.snapshot(&state_id(first, position)).unwrap().unwrap();
+    let told = state(20).gap_behind(&infos).unwrap();
+    assert_eq!((told.since, told.until), (gap.since, begun.shown_from()));
+    assert_eq!(state(19).gap_behind(&infos), None);
 }
 
 /// While the store is away the spool holds what was captured, and nothing is missing later.

@@ -24,6 +24,7 @@ mod manifest;
 mod reader;
 mod requests;
 mod safety;
+mod states_in_views;
 mod store_contract;
 mod store_faults;
 mod store_local;

@@ -25,18 +25,18 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A database with a long history, and each state that it ever was in.
-struct History {
-    repo: TestRepo,
+pub struct History {
+    pub repo: TestRepo,
     publisher: Publisher,
     stream: StreamId,
-    states: Vec<(UnixTime, Vec<u8>)>,
+    pub states: Vec<(UnixTime, Vec<u8>)>,
     waiting: Vec<Change>,
     published: u64,
 }
 
 impl History {
     /// It began so long ago.
-    fn new(began: Duration) -> History {
+    pub fn new(began: Duration) -> History {
         let repo = create(Arc::new(MemoryStore::new()), true);
         let origin = Origin {
             source: "shop".into(),
@@ -61,7 +61,7 @@ impl History {
     }
 
     /// A transaction so long after the one before, but not in the future.
-    fn commit(&mut self, later: Duration, size: u32, pages: &[u32]) {
+    pub fn commit(&mut self, later: Duration, size: u32, pages: &[u32]) {
         let (before, mut state) = self.states.last().cloned().unwrap();
         let at = before.plus(later);
         if at >= Clock::system().now() {
@@ -86,7 +86,7 @@ impl History {
         self.waiting.push(Change { position, at, within: 1, size, page_bytes, numbers, data });
     }
 
-    fn segment(&mut self) {
+    pub fn segment(&mut self) {
         let changes = std::mem::take(&mut self.waiting);
         if !changes.is_empty() {
             self.publisher.segment(self.stream, self.published, &changes).unwrap();
@@ -94,7 +94,7 @@ impl History {
         }
     }
 
-    fn image(&mut self) {
+    pub fn image(&mut self) {
         self.segment();
         let position = self.last();
         let (at, state) = &self.states[position as usize];
@@ -105,7 +105,7 @@ impl History {
         self.publisher.image(Image { point, at: *at, file, bytes }).unwrap();
     }
 
-    fn shelf(&self) -> (tempfile::TempDir, Shelf) {
+    pub fn shelf(&self) -> (tempfile::TempDir, Shelf) {
         let elsewhere = TestRepo::from_elsewhere(self.repo.store.clone());
         let shelf =
             Shelf::open(&elsewhere.open(), &elsewhere.local(), ReaderOptions::default()).unwrap();

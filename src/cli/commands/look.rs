@@ -210,6 +210,13 @@ fn lines(of: &Description, entry: &Entry, zone: &Zone) -> Vec<(&'static str, Str
     if let Some(stored) = of.stored_size {
         lines.push(("stored", format!("about {} bytes", show_count(stored))));
     }
+    if let Some(position) = of.position {
+        lines.push(("position", position.to_string()));
+    }
+    if let Some(gap) = &of.gap {
+        let why = printable(gap.reason.as_bytes());
+        lines.push(("gap", format!("until {}: {why}", time(zone, gap.until))));
+    }
     lines.push(("modified", exact(of.mtime)));
     lines.push(("changed", exact(of.ctime)));
     if let Some(born) = of.btime {

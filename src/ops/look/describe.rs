@@ -10,6 +10,7 @@ use crate::format::node::{Entry, FileKind, MARK_CHANGED_WHILE_READ, Owner};
 use crate::ops::Result;
 use crate::ops::select::{Selected, in_order};
 use crate::repo::Library;
+use crate::repo::library::KnownGap;
 use crate::source::path::shown;
 use crate::view::error::Reach;
 use crate::view::history::{shown_by, versions};
@@ -97,6 +98,10 @@ pub struct Description {
     pub last_seen: Option<UnixTime>,
     /// About how many bytes of the store a file takes, with what other files have too.
     pub stored_size: Option<u64>,
+    /// Of a state of a followed source, its position in its stream.
+    pub position: Option<u64>,
+    /// The time behind that state of which nothing is known, if there is one.
+    pub gap: Option<KnownGap>,
 }
 
 /// Says all that is known of what was selected.
@@ -156,6 +161,8 @@ pub fn describe(library: &Arc<dyn Library>, selected: &Selected) -> Result<Descr
         first_seen: version.map(|version| version.first.shown_from()),
         last_seen: version.map(|version| version.last.shown_from()),
         stored_size,
+        position: info.snapshot.point.as_ref().map(|point| point.position),
+        gap: info.gap_behind(&library.snapshots()?),
     })
 }
 

@@ -64,6 +64,15 @@ impl Namespace {
             b"snapshot" => Some(info.snapshot.id.to_string()),
             b"time" => Some(info.shown_from().to_string()),
             b"writer" => Some(info.writer.to_string()),
+            b"position" => info.snapshot.point.as_ref().map(|point| point.position.to_string()),
+            b"stream" => info.snapshot.point.as_ref().map(|point| point.stream.to_string()),
+            b"gap" if info.snapshot.point.is_some() => {
+                if reach == Reach::Memory {
+                    return Err(Error::WouldBlock);
+                }
+                let gap = info.gap_behind(&self.library.snapshots()?);
+                gap.map(|gap| format!("{}..{}: {}", gap.since, gap.until, gap.reason))
+            }
             b"first-seen" => self.seen(tree, found, reach, |version| &version.first)?,
             b"last-seen" => self.seen(tree, found, reach, |version| &version.last)?,
             b"stored-size" if entry.kind == FileKind::File => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::base::UnixTime;
+use crate::repo::library::KnownGap;
 use crate::view::error::{Error, Reach, Result};
 use crate::view::time_name::instant_name;
 
@@ -18,6 +19,8 @@ use super::Namespace;
 
 /// How long a text is told before a new one is made.
 const HELD: Duration = Duration::from_secs(1);
+/// So many gaps of a source are told of, the newest.
+const GAPS_MAX: usize = 16;
 /// Texts are as long as a multiple of this. Bytes.
 const STEP: usize = 1024;
 
@@ -117,6 +120,10 @@ impl Reports {
 
     fn status(&self, namespace: &Namespace, now: UnixTime) -> Result<Value> {
         let state = namespace.whole(Reach::Store)?;
+        let all = match state.has_streams() {
+            true => namespace.library.snapshots()?,
+            false => Vec::new(),
+        };
         let freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
         let sources = state.sources().filter_map(|source| {
             let line = state.timelines().of(source);
@@ -127,7 +134,19 @@ impl Reports {
                 "name": instant_name(newest.at()),
                 "age_seconds": now.since(newest.at()).as_secs(),
             });
-            Some(json!({ "source": source, "snapshots": line.len(), "newest": newest }))
+            let gaps = all.iter().filter(|info| info.snapshot.source == source);
+            let gaps: Vec<KnownGap> = gaps.filter_map(|info| info.gap_before()).collect();
+            Some(json!({
+                "source": source,
+                "snapshots": line.len(),
+                "newest": newest,
+                "newest_state": state.end_of(source).map(|end| json!({
+                    "id": end.id,
+                    "time": end.at(),
+                    "name": instant_name(end.at()),
+                })),
+                "gaps": gaps.iter().rev().take(GAPS_MAX).collect::<Vec<_>>(),
+            }))
         });
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),

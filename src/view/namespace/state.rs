@@ -97,6 +97,11 @@ impl State {
         self.known.instants().last().copied().max(followed)
     }
 
+    /// The last state of a source that is followed.
+    pub(super) fn end_of(&self, source: &str) -> Option<&Head> {
+        self.ends.get(source)
+    }
+
     /// Whether a source is followed, so that there are states between snapshots.
     pub(super) fn has_streams(&self) -> bool {
         !self.ends.is_empty()
