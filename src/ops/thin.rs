@@ -144,7 +144,7 @@ pub fn thin(
             is_newest: Some(stream) == newest,
         };
         let mut work = Work { shelf, options, scratch, publisher: &mut publisher, stop };
-        plan.run(repo, &mut report, &mut |group, report| work.replace(stream, group, report))?;
+        plan.run(repo, &mut report, &mut |group, report| work.replace(stream, &group, report))?;
     }
     Ok(report)
 }
@@ -174,7 +174,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Puts a new segment in the place of a group of old ones, or of nothing.
-    fn replace(&mut self, stream: StreamId, group: Group, report: &mut ThinReport) -> Result<()> {
+    fn replace(&mut self, stream: StreamId, group: &Group, report: &mut ThinReport) -> Result<()> {
         if self.stop.is_raised() {
             return Err(repo::Error::Interrupted.into());
         }
@@ -185,7 +185,7 @@ impl Work<'_> {
             return Ok(());
         }
         let forgotten: Vec<_> = group.forgotten().collect();
-        let merged = merge::merge(self.shelf.reader(), &group, self.scratch, self.stop)?;
+        let merged = merge::merge(self.shelf.reader(), group, self.scratch, self.stop)?;
         let written = self.publisher.replace(stream, group.after, merged.changes(), forgotten)?;
         report.bytes_stored += written.bytes_stored;
         Ok(())

@@ -116,11 +116,12 @@ impl Durable {
 }
 
 /// Notes that the database was looked at, and nothing was new.
-pub(super) fn note_look(dir: &Path) {
+pub(super) fn note_look(dir: &Path, now: UnixTime) {
     // Only the beginning of a gap depends on it: without it, that is earlier.
     let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
     if let Ok(file) = made.open(dir.join(LOOKED)) {
-        let _ = file.set_modified(std::time::SystemTime::now());
+        let since = std::time::UNIX_EPOCH;
+        let _ = file.set_modified(since + now.since(UnixTime::EPOCH));
     }
 }
 

@@ -388,13 +388,19 @@ mod tests {
         }
     }
 
+    fn write(data: &[u8]) -> impl FnOnce(&mut dyn Write) -> Result<()> + '_ {
+        move |to| {
+            to.write_all(data).unwrap();
+            Ok(())
+        }
+    }
+
     fn append(spool: &Spool, positions: std::ops::RangeInclusive<u64>, bytes: usize) {
         let mut batch = spool.batch().unwrap();
         let last = *positions.end();
         for position in positions {
             let data = vec![position as u8; bytes];
-            let add = |to: &mut dyn Write| Ok(to.write_all(&data).unwrap());
-            batch.add(&head(position, position == last), bytes as u64, add).unwrap();
+            batch.add(&head(position, position == last), bytes as u64, write(&data)).unwrap();
         }
         batch.keep().unwrap();
     }
@@ -467,7 +473,7 @@ mod tests {
         batch.add(&head(2, false), 0, |_| Ok(())).unwrap();
         drop(batch);
         let mut batch = spool.batch().unwrap();
-        assert!(batch.add(&head(2, true), 2, |to| Ok(to.write_all(b"x").unwrap())).is_err());
+        assert!(batch.add(&head(2, true), 2, write(b"x")).is_err());
         drop(batch);
         append(&spool, 2..=2, 3);
         assert_eq!(all(&spool), [1, 2]);
