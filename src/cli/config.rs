@@ -78,7 +78,7 @@ use serde::Deserialize;
 pub use self::error::ConfigError;
 use self::expand::Expander;
 pub use self::profile::{Limits, Profile, S3Config};
-pub use self::source::{KindWord, SourceConfig, SourceKind, SourceTable, StreamOptions};
+pub use self::source::{KindWord, SourceConfig, SourceKind, SourceTable, StreamOptions, ThinSpans};
 pub use self::values::Size;
 pub use self::write::{Change, define_source, remove_source};
 use crate::cli::env::Env;

@@ -84,7 +84,7 @@ pub(super) const THIN: &str = "Thin the old history of followed sources
 Every transaction is kept for --all-for, then the last of each hour for --hourly-for, then the last \
 of each day for --daily-for, or for ever. What is kept stays as it was, to the byte; the \
 moments between go, and old segments are merged into fewer. The space comes back with \
-`asof gc`, after the grace period. It takes the owner's key.
+`asof gc`, after the grace period. It takes the owner's key. What is not said here is taken from all_for, hourly_for and daily_for of the source in the configuration file.
 
     asof thin shop --all-for 7d --hourly-for 30d
     asof thin shop --all-for 1d --hourly-for 7d --daily-for 365d --dry-run";
@@ -95,12 +95,12 @@ pub struct ThinArgs {
     /// The sources
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<String>,
-    /// Keep every transaction that is not older than this: an hour at least
-    #[arg(long, value_name = "DURATION", value_parser = duration(), default_value = "7d")]
-    pub all_for: Duration,
-    /// Keep the last of each hour that is not older than this
-    #[arg(long, value_name = "DURATION", value_parser = duration(), default_value = "30d")]
-    pub hourly_for: Duration,
+    /// Keep every transaction that is not older than this, an hour at least [default: 7d]
+    #[arg(long, value_name = "DURATION", value_parser = duration())]
+    pub all_for: Option<Duration>,
+    /// Keep the last of each hour that is not older than this [default: 30d]
+    #[arg(long, value_name = "DURATION", value_parser = duration())]
+    pub hourly_for: Option<Duration>,
     /// Keep the last of each day that is not older than this [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = duration())]
     pub daily_for: Option<Duration>,

@@ -89,6 +89,15 @@ pub struct SourceAddArgs {
     /// Flush what was captured to this machine's disk at once, so that it survives a power failure
     #[arg(long, help_heading = FOLLOW)]
     pub sync: bool,
+    /// What `asof thin` keeps: every transaction for so long
+    #[arg(long, value_name = "DURATION", value_parser = duration(), help_heading = FOLLOW)]
+    pub all_for: Option<Duration>,
+    /// The last of each hour for so long
+    #[arg(long, value_name = "DURATION", value_parser = duration(), help_heading = FOLLOW)]
+    pub hourly_for: Option<Duration>,
+    /// The last of each day for so long
+    #[arg(long, value_name = "DURATION", value_parser = duration(), help_heading = FOLLOW)]
+    pub daily_for: Option<Duration>,
 }
 
 const FOLLOW: &str = "Databases";

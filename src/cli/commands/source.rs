@@ -86,6 +86,9 @@ fn table(context: &Context, args: &SourceAddArgs) -> Result<SourceTable, Failure
         interval: args.interval,
         spool_limit: args.spool_limit.map(Size),
         sync: args.sync.then_some(true),
+        all_for: args.all_for,
+        hourly_for: args.hourly_for,
+        daily_for: args.daily_for,
         tags: args.tags.clone(),
         host: args.host.clone(),
         // What was typed, and not what ASOF_PROFILE says for now.
@@ -240,6 +243,8 @@ struct Stream {
     interval: String,
     spool_limit_bytes: u64,
     sync: bool,
+    #[serde(flatten)]
+    thin: std::collections::BTreeMap<&'static str, String>,
 }
 
 impl Details {
@@ -264,6 +269,14 @@ impl Details {
                     interval: write_duration(source.stream.interval),
                     spool_limit_bytes: source.stream.spool_limit,
                     sync: source.stream.sync,
+                    thin: [
+                        ("all_for", source.stream.thin.all_for),
+                        ("hourly_for", source.stream.thin.hourly_for),
+                        ("daily_for", source.stream.thin.daily_for),
+                    ]
+                    .into_iter()
+                    .filter_map(|(key, span)| Some((key, write_duration(span?))))
+                    .collect(),
                 }),
             ),
         };
@@ -304,6 +317,7 @@ impl Details {
                 ("spool limit", show_size(stream.spool_limit_bytes)),
                 ("sync", if stream.sync { "yes" } else { "no" }.to_owned()),
             ]);
+            lines.extend(stream.thin.iter().map(|(key, span)| (*key, span.clone())));
         }
         lines.retain(|(_, value)| !value.is_empty());
         lines

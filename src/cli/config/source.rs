@@ -101,11 +101,41 @@ pub struct StreamOptions {
     /// Whether what was captured is flushed to this machine's disk at once, and survives a
     /// power failure before it is published.
     pub sync: bool,
+    /// What `asof thin` keeps, where that is said.
+    pub thin: ThinSpans,
+}
+
+/// For how long what is kept of a followed source; `asof thin` says what each means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThinSpans {
+    /// Every transaction.
+    pub all_for: Option<Duration>,
+    /// The last of each hour.
+    pub hourly_for: Option<Duration>,
+    /// The last of each day.
+    pub daily_for: Option<Duration>,
+}
+
+impl ThinSpans {
+    /// These, and where nothing is said those.
+    #[must_use]
+    pub fn over(self, other: ThinSpans) -> ThinSpans {
+        ThinSpans {
+            all_for: self.all_for.or(other.all_for),
+            hourly_for: self.hourly_for.or(other.hourly_for),
+            daily_for: self.daily_for.or(other.daily_for),
+        }
+    }
 }
 
 impl Default for StreamOptions {
     fn default() -> StreamOptions {
-        StreamOptions { interval: Duration::from_secs(1), spool_limit: 1 << 30, sync: false }
+        StreamOptions {
+            interval: Duration::from_secs(1),
+            spool_limit: 1 << 30,
+            sync: false,
+            thin: ThinSpans::default(),
+        }
     }
 }
 
@@ -157,6 +187,15 @@ pub struct SourceTable {
     pub spool_limit: Option<Size>,
     /// Whether it is flushed to the disk at once.
     pub sync: Option<bool>,
+    /// For how long every transaction is kept.
+    #[serde(default, deserialize_with = "values::span")]
+    pub all_for: Option<Duration>,
+    /// For how long the last of each hour is.
+    #[serde(default, deserialize_with = "values::span")]
+    pub hourly_for: Option<Duration>,
+    /// For how long the last of each day is.
+    #[serde(default, deserialize_with = "values::span")]
+    pub daily_for: Option<Duration>,
     /// Words to find its snapshots by.
     #[serde(default, deserialize_with = "values::one_or_many")]
     pub tags: Vec<String>,
@@ -201,6 +240,11 @@ impl SourceTable {
             interval: self.interval.unwrap_or(default.interval),
             spool_limit: self.spool_limit.map_or(default.spool_limit, |size| size.0),
             sync: self.sync.unwrap_or(default.sync),
+            thin: ThinSpans {
+                all_for: self.all_for,
+                hourly_for: self.hourly_for,
+                daily_for: self.daily_for,
+            },
         };
         let (min, max) = (StreamOptions::INTERVAL_MIN, StreamOptions::INTERVAL_MAX);
         if !(min..=max).contains(&stream.interval) {
@@ -285,6 +329,9 @@ impl SourceTable {
                     ("interval", self.interval.is_some()),
                     ("spool_limit", self.spool_limit.is_some()),
                     ("sync", self.sync.is_some()),
+                    ("all_for", self.all_for.is_some()),
+                    ("hourly_for", self.hourly_for.is_some()),
+                    ("daily_for", self.daily_for.is_some()),
                 ],
                 "is for databases, which are followed; a directory is backed up when asked to",
             ),

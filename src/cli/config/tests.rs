@@ -42,6 +42,7 @@ profile = "disk"
 url = "sqlite:~/kv.db"
 interval = "250ms"
 spool_limit = "2M"
+daily_for = "30d"
 sync = true
 tags = "db"
 
@@ -96,7 +97,11 @@ fn a_whole_file() {
     assert_eq!(shop.kind, SourceKind::Sqlite { path: "/home/me/kv.db".into() });
     assert_eq!(shop.tags, ["db"]);
     let (interval, spool_limit) = (std::time::Duration::from_millis(250), 2 << 20);
-    assert_eq!(shop.stream, StreamOptions { interval, spool_limit, sync: true });
+    let thin = ThinSpans {
+        daily_for: Some(std::time::Duration::from_secs(30 * 86_400)),
+        ..ThinSpans::default()
+    };
+    assert_eq!(shop.stream, StreamOptions { interval, spool_limit, sync: true, thin });
     assert_eq!(config.source("www").unwrap().kind, paths(&["/conf/www"]));
     let retention = config.retention.as_ref().unwrap();
     assert_eq!(retention.keep_within, Some(std::time::Duration::from_secs(3 * 86_400)));

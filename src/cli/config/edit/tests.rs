@@ -127,6 +127,9 @@ proptest! {
             interval: Some(Duration::from_millis(millis)),
             spool_limit: Some(Size(size)),
             sync: Some(flags[0]),
+            all_for: flags[1].then_some(Duration::from_millis(millis)),
+            hourly_for: flags[2].then_some(Duration::from_millis(millis)),
+            daily_for: flags[0].then_some(Duration::from_millis(millis)),
             profile: Some("p".to_owned()),
             ..shop()
         };
