@@ -140,7 +140,7 @@ impl Shop {
 }
 
 fn image(library: &dyn Library, stream: &StreamId, position: u64) -> Option<Vec<u8>> {
-    let info = library.snapshot(&state_id(stream, position)).unwrap()?;
+    let info = library.snapshot(&state_id("shop", stream, position)).unwrap()?;
     let dir = browse::Found::root(&info).dir().unwrap();
     let file = browse::find(library, dir, b"kv.db").unwrap().unwrap().content();
     let size = usize::try_from(file.size()).unwrap();
@@ -334,4 +334,3 @@ fn what_is_published_twice_is_one_state() {
     assert!(one_more_each(&counts), "{counts:?}");
     assert_eq!(counts.last(), Some(&60));
 }
-
