@@ -27,13 +27,13 @@ pub use backup::{BackupArgs, LeaveOutArgs};
 pub use check::CheckArgs;
 pub use diff::{DiffArgs, HistoryArgs};
 pub use find::{FindArgs, Type as FindType};
+pub use follow::{FollowArgs, LogArgs};
 pub use forget::ForgetArgs;
 pub use gc::GcArgs;
 pub use keys::{InitArgs, KdfCost, KeyCommand, NewPassword};
 pub use look::{CatArgs, IndexCommand, LsArgs, ManifestArgs, SnapshotsArgs, StatArgs, StatusArgs};
 pub use mount::{MountArgs, UmountArgs};
 pub use restore::{OverwriteArg, RestoreArgs};
-pub use follow::{FollowArgs, LogArgs};
 pub use source::{SourceAddArgs, SourceCommand};
 pub use verify_log::VerifyLogArgs;
 

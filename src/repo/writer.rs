@@ -427,11 +427,7 @@ fn upload(shared: &Shared, built: BuiltPack, stored: &Sender<(PackFact, UnixTime
     Ok(())
 }
 
-fn publish(
-    shared: &Shared,
-    chain: Chain,
-    stored: &Receiver<(PackFact, UnixTime)>,
-) -> Publishing {
+fn publish(shared: &Shared, chain: Chain, stored: &Receiver<(PackFact, UnixTime)>) -> Publishing {
     let mut publishing = Publishing { chain, waiting: Vec::new(), written: Written::default() };
     for (pack, receipt) in stored {
         shared.repo.note_store_time(receipt);

@@ -87,7 +87,9 @@ pub fn follow(context: &Context, args: &FollowArgs) -> Result<Done, Failure> {
     match failed.load(Ordering::SeqCst) {
         true => Err(Failure::usage("not everything was followed to its end")
             .hint("what was captured and not published waits on this machine: start it again")),
-        false => Ok(Done::new(format!("followed {}", count(all.len() as u64, "source", "sources")))),
+        false => {
+            Ok(Done::new(format!("followed {}", count(all.len() as u64, "source", "sources"))))
+        }
     }
 }
 
@@ -210,4 +212,3 @@ fn rows(status: &FollowStatus) -> Vec<(String, State, Option<String>)> {
     };
     status.sources.iter().map(|row| (row.source.clone(), row.state, error(row))).collect()
 }
-

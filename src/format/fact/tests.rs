@@ -100,10 +100,8 @@ fn a_stolen_writer_key_can_only_add_for_its_own_sources() {
     };
     let writer = Signer::Writer(certificate);
     for fact in every() {
-        let adds = matches!(
-            fact,
-            Fact::Pack(_) | Fact::Snapshot(_) | Fact::Pin(_) | Fact::Segment(_)
-        );
+        let adds =
+            matches!(fact, Fact::Pack(_) | Fact::Snapshot(_) | Fact::Pin(_) | Fact::Segment(_));
         assert_eq!(may_publish(&writer, &fact), adds, "{}", fact.name());
         assert!(may_publish(&Signer::Owner, &fact));
     }

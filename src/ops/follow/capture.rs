@@ -184,7 +184,8 @@ impl Capture<'_, '_> {
             batch.add(&head, commit.size(), |to| {
                 let mut pages = commit.pages();
                 while let Some((_, page)) = pages.next_page()? {
-                    to.write_all(page).map_err(|error| failed(&self.shared.options.directory, error))?;
+                    to.write_all(page)
+                        .map_err(|error| failed(&self.shared.options.directory, error))?;
                 }
                 Ok(())
             })?;

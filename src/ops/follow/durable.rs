@@ -107,7 +107,8 @@ impl Durable {
         let (path, part) = (dir.join(DURABLE), dir.join("durable.part"));
         let failed = |source| Error::File { path: part.clone(), source };
         let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
         let mut file = options.open(&part).map_err(failed)?;
         file.write_all(&text).and_then(|()| file.sync_data()).map_err(failed)?;
         std::fs::rename(&part, &path).map_err(|source| Error::File { path, source })
@@ -140,7 +141,8 @@ impl Lock {
     pub(super) fn take(dir: &Path) -> Result<Lock> {
         let failed = |source| Error::File { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
         let file = options.open(dir.join("lock")).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock(file)),

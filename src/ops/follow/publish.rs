@@ -207,14 +207,11 @@ impl Publisher {
     }
 
     fn finish(&mut self, writer: Writer, fact: Vec<u8>) -> Result<(Published, Written)> {
-        let (published, written, chain) =
-            writer.finish_chain(vec![EncodedFact { bytes: fact }])?;
+        let (published, written, chain) = writer.finish_chain(vec![EncodedFact { bytes: fact }])?;
         self.chain = chain;
         published.map(|published| (published, written)).ok_or_else(nothing)
     }
-
 }
-
 
 fn store_pages(writer: &Writer, changes: &[Change], chunk_pages: usize) -> Result<Vec<ChunkId>> {
     let mut lane = writer.lane(ChunkKind::Data);

@@ -39,8 +39,7 @@ pub(super) fn run(shared: &Shared<'_>) -> Result<()> {
     // What was captured when the process is asked to stop is still to be published.
     let never = Stop::new();
     let options = shared.options;
-    let mut publisher =
-        Publisher::new(shared.repo, options.origin.clone(), options.writer, &never);
+    let mut publisher = Publisher::new(shared.repo, options.origin.clone(), options.writer, &never);
     let mut retry = RETRY;
     let mut seen = 0;
     loop {
@@ -140,8 +139,7 @@ fn publish(
             }
             other => other.map_err(|source| Error::File { path: path.clone(), source })?,
         };
-        let point =
-            StreamPoint { stream: head.stream, position: head.position, gap: gap.clone() };
+        let point = StreamPoint { stream: head.stream, position: head.position, gap: gap.clone() };
         let length = file.metadata().map_or(0, |meta| meta.len());
         let image = Image {
             point: Some(point),

@@ -14,8 +14,8 @@ use crate::format::certificate::Certificate;
 use crate::format::fact::{Fact, Pin, Signer, may_publish};
 use crate::format::pack::PackFact;
 use crate::format::record::{Body, CERTIFICATE_WITHIN, Header, RECORD_BYTES_MAX, Record};
-use crate::format::{FormatError, LAYOUT};
 use crate::format::segment::PAGES;
+use crate::format::{FormatError, LAYOUT};
 use crate::index::{FoldedPack, FoldedRecord, FoldedSegment, FoldedSnapshot, Pinned};
 use crate::repo::{Error, Repository, Result};
 
@@ -289,7 +289,9 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
         }
         Fact::Condemn(packs) => record.condemned.extend(packs.packs),
         Fact::Deleted(packs) => record.deleted.extend(packs.packs),
-        Fact::Grace(_) | Fact::Segment(_) | Fact::Unknown(_) => record.others.push((place, bytes.to_vec())),
+        Fact::Grace(_) | Fact::Segment(_) | Fact::Unknown(_) => {
+            record.others.push((place, bytes.to_vec()))
+        }
     }
 }
 

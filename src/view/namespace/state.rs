@@ -108,12 +108,7 @@ impl State {
     /// # Errors
     ///
     /// [`Error::WouldBlock`], or the library's.
-    pub(super) fn shown(
-        &self,
-        library: &dyn Library,
-        at: UnixTime,
-        reach: Reach,
-    ) -> Result<Shown> {
+    pub(super) fn shown(&self, library: &dyn Library, at: UnixTime, reach: Reach) -> Result<Shown> {
         let lock = || self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().get(&at).cloned() {
             return Ok(known);
