@@ -31,7 +31,7 @@ pub use packs::{
 };
 pub use scan::{ScanSource, ScannedDir};
 pub use search::{SearchChange, SearchSnapshot, SearchSource, SearchVersion};
-pub use segments::{BaseMoment, BaseRow, FoldedSegment, SegmentRow, SegmentSpan};
+pub use segments::{BaseMoment, BaseRow, FoldedSegment, SegmentRow, SegmentSpan, stream_name};
 pub use snapshots::{SnapshotMoment, SnapshotRow};
 pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, Spoiled, Survey};
 

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Raised whenever a table changes.
-const VERSION: i64 = 9;
+const VERSION: i64 = 10;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -80,12 +80,16 @@ CREATE TABLE segment (
 -- Has all that places a segment in time, so that no row need be read for it.
 CREATE INDEX segment_in_time ON segment (source, begins, begins_nanos, after, last, ends,
     ends_nanos, stream, id, writer, receipt);
-CREATE INDEX segment_in_stream ON segment (stream, after, last DESC);
+-- From where to where they lead; whoever asks for what is new finds it at the end.
+CREATE INDEX segment_in_stream ON segment (stream, last, after, source, receipt, record, id,
+    writer);
 -- Snapshots that are states of streams.
 CREATE TABLE base (
     stream BLOB NOT NULL, position INTEGER NOT NULL, snapshot BLOB NOT NULL,
-    record BLOB NOT NULL, PRIMARY KEY (stream, position, snapshot, record)
+    record BLOB NOT NULL, source TEXT NOT NULL, name BLOB NOT NULL,
+    PRIMARY KEY (stream, position, snapshot, record)
 ) WITHOUT ROWID;
+CREATE INDEX base_of_name ON base (name);
 CREATE INDEX base_of_snapshot ON base (snapshot);
 -- The greatest number tells whether any was added.
 CREATE TABLE forgotten (

@@ -2,6 +2,14 @@
 //!
 //! What a segment says stands in its fact; columns beside it only find it. So a row
 //! is believed no further than that: whoever reads it decodes the fact and looks.
+//!
+//! Segments may overlap: a record whose reply was lost is published again, and who has
+//! stolen a key can claim anything. Of those that lead on from a state the one counts
+//! that the store received first, since a receipt is the one time that no writer makes.
+//! What other sources say of a stream is not part of it: see FORMAT.md, section 16.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use rusqlite::Connection;
 
@@ -33,6 +41,8 @@ pub struct FoldedSegment {
 /// A segment that is not forgotten, as the index has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentRow {
+    /// Its number in the index.
+    pub number: i64,
     /// When the store received its record. Seconds since 1970.
     pub receipt: i64,
     /// Who published it.
@@ -78,6 +88,42 @@ pub struct BaseRow {
     pub position: u64,
     /// The snapshot.
     pub snapshot: SnapshotId,
+    /// When the store received its record. Seconds since 1970.
+    pub receipt: i64,
+}
+
+/// A stream of a source goes by so many bytes: nobody can make another one with the same.
+#[must_use]
+pub fn stream_name(source: &str, stream: &StreamId) -> [u8; 8] {
+    let hash = sha256(&[b"asof stream\0".as_slice(), &stream.0, source.as_bytes()].concat());
+    std::array::from_fn(|at| hash[at])
+}
+
+/// Of segments, the first received first, those that lead from one state on without a hole:
+/// `(number, after, last)` each, as numbers.
+fn choose(received: Vec<(i64, i64, i64)>, from: i64, upto: i64) -> Vec<i64> {
+    let mut waiting: Vec<_> = received.into_iter().enumerate().collect();
+    waiting.sort_by_key(|(_, (_, after, _))| *after);
+    let mut waiting = waiting.into_iter().peekable();
+    // Those that begin at the state that was reached or before; the first received on top.
+    let mut begun = BinaryHeap::new();
+    let (mut chosen, mut reached) = (Vec::new(), from);
+    while reached < upto {
+        while let Some((rank, (number, _, last))) =
+            waiting.next_if(|(_, (_, after, _))| *after <= reached)
+        {
+            begun.push(Reverse((rank, number, last)));
+        }
+        match begun.pop() {
+            Some(Reverse((_, number, last))) if last > reached => {
+                chosen.push(number);
+                reached = last;
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    chosen
 }
 
 /// The rows that are believed and not forgotten.
@@ -136,15 +182,17 @@ pub(super) fn fold(
 pub(super) fn fold_base(
     db: &Connection,
     record: &FoldedRecord,
-    snapshot: &SnapshotId,
+    (source, snapshot): (&str, &SnapshotId),
     (stream, position): (StreamId, u64),
 ) -> rusqlite::Result<()> {
     let own = record.id.or(record.carried).map(|r| r.0).unwrap_or_default();
-    db.prepare_cached("INSERT OR IGNORE INTO base VALUES (?1, ?2, ?3, ?4)")?.execute((
+    db.prepare_cached("INSERT OR IGNORE INTO base VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute((
         stream.0.as_slice(),
         to_i64(position),
         snapshot.0.as_slice(),
         own.as_slice(),
+        source,
+        stream_name(source, &stream).as_slice(),
     ))?;
     Ok(())
 }
@@ -162,36 +210,69 @@ fn to_u64(n: i64) -> u64 {
 }
 
 impl Index {
-    /// The segment of a source whose first state is the latest of those at or before `at`.
+    /// The segment of a source whose first state is the latest of those at or before `at`;
+    /// or the one after so many of those.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] if its row is not what was written.
-    pub fn segment_at(&self, source: &str, at: UnixTime) -> Result<Option<SegmentRow>> {
+    pub fn segment_at(&self, source: &str, at: UnixTime, nth: u32) -> Result<Option<SegmentRow>> {
         let mut found = None;
         let which = "source = ?1 AND (begins, begins_nanos) <= (?2, ?3)
-            ORDER BY begins DESC, begins_nanos DESC, after DESC LIMIT 1";
-        self.each_row(which, (source, at.seconds, at.nanos), |row| {
+            ORDER BY begins DESC, begins_nanos DESC, after DESC LIMIT 1 OFFSET ?4";
+        self.each_row(which, (source, at.seconds, at.nanos, nth), |row| {
             found = Some(row);
             Ok::<(), Error>(())
         })?;
         Ok(found)
     }
 
-    /// The segments of a stream that lead beyond `after` and begin before `upto`, by where
-    /// they begin; of those that begin at one state the longest first.
+    /// Whether the store received before this segment another one that leads over a position.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be read.
+    pub fn is_overruled(&self, number: i64, position: u64) -> Result<bool> {
+        self.read(|db| {
+            db.prepare_cached(&format!(
+                "SELECT 1 FROM segment AS mine CROSS JOIN segment INDEXED BY segment_in_stream
+                 WHERE mine.number = ?1 AND segment.stream = mine.stream AND segment.last >= ?2
+                     AND segment.after < ?2 AND segment.source = mine.source AND {BELIEVED}
+                     AND (segment.receipt, segment.record, segment.id)
+                         < (mine.receipt, mine.record, mine.id)"
+            ))?
+            .exists((number, to_i64(position)))
+        })
+    }
+
+    /// The segments that lead from the state at `from` of a source's stream on, without a
+    /// hole, until the one at `upto` is reached: of each one all states behind those before.
     ///
     /// # Errors
     ///
     /// What `each` returns; [`Error::Corrupt`] if a row is not what was written.
-    pub fn each_segment<E: From<Error>>(
+    pub fn each_in_line<E: From<Error>>(
         &self,
-        stream: &StreamId,
-        (after, upto): (u64, u64),
-        each: impl FnMut(SegmentRow) -> std::result::Result<(), E>,
+        (source, stream): (&str, &StreamId),
+        (from, upto): (u64, u64),
+        mut each: impl FnMut(SegmentRow) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let which = "stream = ?1 AND last > ?2 AND after < ?3 ORDER BY after, last DESC";
-        self.each_row(which, (stream.0.as_slice(), to_i64(after), to_i64(upto)), each)
+        let (from, upto) = (to_i64(from), to_i64(upto));
+        let received = self.read(|db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT number, after, last FROM segment INDEXED BY segment_in_stream
+                 WHERE stream = ?1 AND last > ?2 AND after < ?3 AND source = ?4 AND {BELIEVED}
+                 ORDER BY receipt, record, id"
+            ))?;
+            let rows = statement.query_map((stream.0.as_slice(), from, upto, source), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        for number in choose(received, from, upto) {
+            self.each_row("number = ?1", (number,), &mut each)?;
+        }
+        Ok(())
     }
 
     fn each_row<E: From<Error>>(
@@ -203,7 +284,7 @@ impl Index {
         let mut failed = None;
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT receipt, writer, late, fact, checksum FROM segment
+                "SELECT receipt, writer, late, fact, checksum, number FROM segment
                  WHERE {BELIEVED} AND {which}"
             ))?;
             let mut rows = statement.query(values)?;
@@ -212,7 +293,13 @@ impl Index {
                 let writer = WriterId(row.get(1)?);
                 let whole = row.get_ref(4)?.as_blob()? == checksum(receipt, &writer.0, &fact);
                 let outcome = match whole {
-                    true => each(SegmentRow { receipt, writer, late: row.get(2)?, fact }),
+                    true => each(SegmentRow {
+                        number: row.get(5)?,
+                        receipt,
+                        writer,
+                        late: row.get(2)?,
+                        fact,
+                    }),
                     false => Err(E::from(self.altered_segment())),
                 };
                 if let Err(error) = outcome {
@@ -263,38 +350,55 @@ impl Index {
         })
     }
 
-    /// The snapshots that are states of a stream, ascending.
+    /// The snapshots that are states of a source's stream, ascending; of several of one
+    /// state the one that the store received first.
     ///
     /// # Errors
     ///
     /// [`Error`] if the index cannot be read.
-    pub fn bases(&self, stream: &StreamId) -> Result<Vec<BaseRow>> {
+    pub fn bases(&self, source: &str, stream: &StreamId) -> Result<Vec<BaseRow>> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT DISTINCT position, snapshot FROM base WHERE stream = ?1 AND {BASE}
-                 ORDER BY position, snapshot"
+                "SELECT base.position, base.snapshot, snapshot.receipt FROM base
+                 JOIN snapshot ON snapshot.id = base.snapshot AND snapshot.record = base.record
+                 WHERE base.stream = ?1 AND base.source = ?2 AND {BASE}
+                 ORDER BY base.position, snapshot.receipt, base.record, base.snapshot"
             ))?;
-            let rows = statement.query_map([stream.0.as_slice()], |row| {
-                Ok(BaseRow { position: to_u64(row.get(0)?), snapshot: SnapshotId(row.get(1)?) })
+            let rows = statement.query_map((stream.0.as_slice(), source), |row| {
+                Ok(BaseRow {
+                    position: to_u64(row.get(0)?),
+                    snapshot: SnapshotId(row.get(1)?),
+                    receipt: row.get(2)?,
+                })
             })?;
-            rows.collect()
+            let mut bases = rows.collect::<rusqlite::Result<Vec<BaseRow>>>()?;
+            bases.dedup_by_key(|base| base.position);
+            Ok(bases)
         })
     }
 
-    /// The last snapshot that is a state of a stream at or before a position.
+    /// Whether, before the second in which the store received this base, it had no segment that
+    /// leads over it: to its own state or beyond it (`itself`), or from its state on. Whoever
+    /// follows a database publishes what leads on from a state after its base.
     ///
     /// # Errors
     ///
     /// [`Error`] if the index cannot be read.
-    pub fn base_at(&self, stream: &StreamId, position: u64) -> Result<Option<BaseRow>> {
+    pub fn is_timely(
+        &self,
+        (source, stream): (&str, &StreamId),
+        base: &BaseRow,
+        itself: bool,
+    ) -> Result<bool> {
+        // A segment leads over the position after this one.
+        let over = to_i64(base.position).saturating_add(i64::from(!itself));
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT position, snapshot FROM base WHERE stream = ?1 AND position <= ?2
-                 AND {BASE} ORDER BY position DESC, snapshot LIMIT 1"
+                "SELECT 1 FROM segment INDEXED BY segment_in_stream
+                 WHERE stream = ?1 AND last >= ?2 AND after < ?2 AND source = ?3
+                     AND receipt < ?4 AND {BELIEVED}"
             ))?;
-            optional(statement.query_row((stream.0.as_slice(), to_i64(position)), |row| {
-                Ok(BaseRow { position: to_u64(row.get(0)?), snapshot: SnapshotId(row.get(1)?) })
-            }))
+            Ok(!statement.exists((stream.0.as_slice(), over, source, base.receipt))?)
         })
     }
 
@@ -310,7 +414,7 @@ impl Index {
                 "SELECT base.stream, base.position, taken, nanos, snapshot.receipt
                  FROM snapshot JOIN base ON base.snapshot = snapshot.id
                      AND base.record = snapshot.record
-                 WHERE source = ?1 AND min(taken, snapshot.receipt) <= ?2 AND {BASE}
+                 WHERE snapshot.source = ?1 AND min(taken, snapshot.receipt) <= ?2 AND {BASE}
                  ORDER BY min(taken, snapshot.receipt) DESC LIMIT 16"
             ))?;
             let rows = statement.query_map((source, at.seconds), |row| {
@@ -342,22 +446,18 @@ impl Index {
         })
     }
 
-    /// The stream whose id begins with these bytes, if one is known.
+    /// The source and the stream that have this [name](stream_name), if they are known.
     ///
     /// # Errors
     ///
     /// [`Error`] if the index cannot be read.
-    pub fn stream_of(&self, beginning: &[u8; 8]) -> Result<Option<StreamId>> {
-        let (mut from, mut upto) = ([0; 16], [0xff; 16]);
-        from[..8].copy_from_slice(beginning);
-        upto[..8].copy_from_slice(beginning);
+    pub fn stream_of(&self, name: &[u8; 8]) -> Result<Option<(String, StreamId)>> {
         self.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT stream FROM base WHERE stream BETWEEN ?1 AND ?2 ORDER BY stream LIMIT 1",
-            )?;
+            let mut statement =
+                db.prepare_cached("SELECT source, stream FROM base WHERE name = ?1 LIMIT 1")?;
             optional(
                 statement
-                    .query_row((from.as_slice(), upto.as_slice()), |row| row.get(0).map(StreamId)),
+                    .query_row((name.as_slice(),), |row| Ok((row.get(0)?, StreamId(row.get(1)?)))),
             )
         })
     }
@@ -376,5 +476,28 @@ impl Index {
     fn altered_segment(&self) -> Error {
         let what = "a segment's row is not what was written".into();
         Error::Corrupt { path: self.path.clone(), what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose;
+
+    #[test]
+    fn of_segments_that_overlap_the_first_received_leads_on() {
+        // Numbers are given in the order of receipts.
+        let numbered = |spans: &[(i64, i64)]| {
+            (0..).zip(spans).map(|(number, (after, last))| (number, *after, *last)).collect()
+        };
+        let chosen = |spans: &[(i64, i64)]| choose(numbered(spans), 0, i64::MAX);
+        assert_eq!(chosen(&[(0, 5), (5, 9), (9, 12)]), [0, 1, 2]);
+        assert_eq!(chosen(&[(9, 12), (0, 5), (5, 9)]), [1, 2, 0]);
+        // What came later and leads farther gets its turn behind what came first.
+        assert_eq!(chosen(&[(0, 5), (5, 9), (0, 100), (3, 7)]), [0, 1, 2]);
+        assert_eq!(chosen(&[(0, 5), (0, 3), (4, 8)]), [0, 2]);
+        // Nothing leads over a hole.
+        assert_eq!(chosen(&[(0, 5), (6, 9)]), [0]);
+        assert_eq!(chosen(&[(1, 5)]), [0; 0]);
+        assert_eq!(choose(numbered(&[(0, 5), (5, 9), (9, 12)]), 3, 8), [0, 1]);
     }
 }

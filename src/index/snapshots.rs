@@ -94,7 +94,7 @@ pub(super) fn fold(
         mark(&id.0, record.receipt, &writer, source, *taken),
     ))?;
     if let Some(point) = point {
-        super::segments::fold_base(db, record, id, *point)?;
+        super::segments::fold_base(db, record, (source, id), *point)?;
     }
     if !record.late {
         // Whoever vouched for it too late, somebody did in time.

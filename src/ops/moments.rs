@@ -5,7 +5,7 @@
 
 use crate::base::{SnapshotId, StreamId, UnixTime};
 use crate::format::segment::Segment;
-use crate::index;
+use crate::index::{self, BaseRow};
 use crate::ops::Error;
 use crate::repo::library::SnapshotInfo;
 use crate::repo::streams::state_id;
@@ -93,7 +93,7 @@ pub fn each_moment<E: From<Error>>(
         );
         return Err(Error::NotFound { what }.into());
     }
-    let mut walk = Walk { between, each, counted: Counted::default() };
+    let mut walk = Walk { source, between, each, counted: Counted::default() };
     let mut streams: Vec<StreamId> = Vec::new();
     for point in bases.iter().filter_map(|info| info.snapshot.point.as_ref()) {
         if !streams.contains(&point.stream) {
@@ -101,17 +101,18 @@ pub fn each_moment<E: From<Error>>(
         }
     }
     for stream in streams {
-        let of_stream = |info: &&&SnapshotInfo| {
-            info.snapshot.point.as_ref().is_some_and(|point| point.stream == stream)
-        };
-        let mut own: Vec<&SnapshotInfo> = bases.iter().filter(of_stream).copied().collect();
-        own.sort_by_key(|info| info.snapshot.point.as_ref().map(|point| point.position));
-        walk.stream(repo, stream, &own)?;
+        let rows = repo.index().bases(source, &stream).map_err(repo::Error::from);
+        let rows = rows.map_err(Error::from)?;
+        let info_of =
+            |row: &BaseRow| bases.iter().find(|info| info.snapshot.id == row.snapshot).copied();
+        let bases: Vec<_> = rows.iter().filter_map(|row| Some((row, info_of(row)?))).collect();
+        walk.stream(repo, stream, &bases)?;
     }
     Ok(walk.counted)
 }
 
-struct Walk<F> {
+struct Walk<'a, F> {
+    source: &'a str,
     between: Between,
     each: F,
     counted: Counted,
@@ -123,31 +124,43 @@ struct At {
     at: UnixTime,
 }
 
-impl<F> Walk<F> {
+impl<F> Walk<'_, F> {
     fn stream<E: From<Error>>(
         &mut self,
         repo: &Repository,
         stream: StreamId,
-        bases: &[&SnapshotInfo],
+        bases: &[(&BaseRow, &SnapshotInfo)],
     ) -> Result<(), E>
     where
         F: FnMut(&Listed) -> Result<(), E>,
     {
-        let mut bases = bases.iter().copied().peekable();
-        let Some(first) = bases.next() else { return Ok(()) };
-        let mut at = self.begin(stream, first)?;
-        repo.index()
-            .each_segment(&stream, (at.position, u64::MAX), |row| {
-                let (_, segment) = repo::streams::decode(repo, &row).map_err(Error::from)?;
-                let received = UnixTime::new(row.receipt, 999_999_999);
-                self.segment(stream, &segment, received, &mut at, &mut bases).map_err(Walked)
-            })
-            .map_err(|Walked(error)| error)?;
-        // What is stored whole behind a hole is a state of its own.
-        for base in bases {
-            if position_of(base) > at.position {
+        let Some((first, info)) = bases.first() else { return Ok(()) };
+        let of_stream = (self.source, &stream);
+        let mut at = self.begin(stream, info)?;
+        // Each base leads to the next one that nothing received earlier leads over.
+        let mut from = Some(first.position);
+        while let Some(position) = from {
+            from = None;
+            for (row, _) in bases.iter().filter(|(row, _)| row.position > position) {
+                let timely = repo.index().is_timely(of_stream, row, false);
+                if timely.map_err(repo::Error::from).map_err(Error::from)? {
+                    from = Some(row.position);
+                    break;
+                }
+            }
+            let upto = from.unwrap_or(u64::MAX);
+            repo.index()
+                .each_in_line(of_stream, (position, upto), |row| {
+                    let (_, segment) = repo::streams::decode(repo, &row).map_err(Error::from)?;
+                    self.segment(&segment, row.receipt, upto, &mut at).map_err(Walked)
+                })
+                .map_err(|Walked(error)| error)?;
+            // What is stored whole behind a hole is a state of its own, and leads on.
+            let hole = bases.iter().find(|(row, _)| row.position > at.position);
+            if let Some((_, base)) = hole.filter(|(row, _)| row.position <= upto) {
                 self.gap(at.at, Some(base.shown_from()), MISSING.into())?;
                 at = self.base(stream, base)?;
+                from = Some(at.position);
             }
         }
         Ok(())
@@ -174,38 +187,27 @@ impl<F> Walk<F> {
         Ok(at)
     }
 
-    fn segment<'b, E>(
+    fn segment<E>(
         &mut self,
-        stream: StreamId,
         segment: &Segment,
-        received: UnixTime,
+        receipt: i64,
+        upto: u64,
         at: &mut At,
-        bases: &mut std::iter::Peekable<impl Iterator<Item = &'b SnapshotInfo>>,
     ) -> Result<(), E>
     where
         F: FnMut(&Listed) -> Result<(), E>,
     {
-        if segment.after > at.position {
-            // A hole: what follows can be seen from the next state on that is stored whole.
-            while let Some(base) = bases.next_if(|base| position_of(base) <= segment.last().0) {
-                if position_of(base) > at.position {
-                    self.gap(at.at, Some(base.shown_from()), MISSING.into())?;
-                    *at = self.base(stream, base)?;
-                    break;
-                }
+        let received = UnixTime::new(receipt, 999_999_999);
+        for state in segment.states().take_while(|state| state.position <= upto) {
+            if state.position <= at.position {
+                continue;
             }
-            if segment.after > at.position {
-                return Ok(());
-            }
-        }
-        for state in segment.states().filter(|state| state.position > at.position) {
             let when = state.at.min(received);
             let size = u64::from(state.change.size) * u64::from(segment.page_bytes);
             let pages = state.change.pages.len() as u64;
-            self.state(stream, state.position, when, size, pages)?;
-            at.at = when;
+            self.state(segment.stream, state.position, when, size, pages)?;
+            *at = At { position: state.position, at: when };
         }
-        at.position = at.position.max(segment.last().0);
         Ok(())
     }
 
@@ -222,7 +224,7 @@ impl<F> Walk<F> {
     {
         if self.between.has(at) {
             self.counted.states += 1;
-            let id = state_id(&stream, position);
+            let id = state_id(self.source, &stream, position);
             (self.each)(&Listed::State { id, at, stream, position, size, pages })?;
         }
         Ok(())

@@ -136,6 +136,7 @@ pub fn thin(
         let own: Vec<&SnapshotInfo> =
             bases.iter().filter(|info| stream_of(info) == Some(stream)).copied().collect();
         let plan = Plan {
+            source: &options.source,
             stream,
             bases: own,
             keep: &options.keep,

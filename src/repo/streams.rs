@@ -7,12 +7,13 @@
 //! meant, so none of them is kept anywhere.
 //!
 //! ```text
-//! id of a state        stream (its first 8 bytes) ‖ position (8)
+//! id of a state        name of its source's stream (8) ‖ position (8)
 //! id of a part of it   tag (8) ‖ id of the state (16) ‖ 0 … ‖ which part (1)
 //! ```
 //!
 //! A real snapshot's id is random and a chunk's a hash, so neither is taken for one of
-//! these, and none of these is looked for in a pack.
+//! these, and none of these is looked for in a pack. The name is a hash, so that nobody
+//! makes a stream that goes by the name of another one.
 //!
 //! A state's directory has the database twice: under its own name with two bytes of its
 //! header changed, which say that it is not in write-ahead mode, so that it can be opened
@@ -63,9 +64,9 @@ enum Part {
 
 /// The id of a state.
 #[must_use]
-pub fn state_id(stream: &StreamId, position: u64) -> SnapshotId {
+pub fn state_id(source: &str, stream: &StreamId, position: u64) -> SnapshotId {
     let mut id = [0; 16];
-    id[..8].copy_from_slice(&stream.0[..8]);
+    id[..8].copy_from_slice(&index::stream_name(source, stream));
     id[8..].copy_from_slice(&position.to_be_bytes());
     SnapshotId(id)
 }
@@ -141,9 +142,12 @@ type Line = (Arc<Base>, Arc<Interval>);
 /// The states of all streams of a repository. Shared by many threads.
 pub struct States {
     repo: Arc<Repository>,
-    lines: MemoryCache<(StreamId, u64), Line>,
+    /// By the snapshot that is the base.
+    lines: MemoryCache<SnapshotId, Line>,
     /// The one that was used last, however heavy it is.
-    last: Mutex<Option<(StreamId, u64, Line)>>,
+    last: Mutex<Option<(SnapshotId, Line)>>,
+    /// Which bases are timely, for their own state or for what follows.
+    timely: MemoryCache<(SnapshotId, bool), bool>,
     known: MemoryCache<SnapshotId, Arc<Known>>,
 }
 
@@ -155,6 +159,7 @@ impl States {
             repo: Arc::clone(repo),
             lines: MemoryCache::new(VERSIONS_BYTES),
             last: Mutex::default(),
+            timely: MemoryCache::new(STATES),
             known: MemoryCache::new(STATES),
         }
     }
@@ -162,6 +167,7 @@ impl States {
     /// Forgets what was found out: some of it may not be so any more.
     pub fn clear(&self) {
         self.lines.clear();
+        self.timely.clear();
         self.known.clear();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -174,7 +180,7 @@ impl States {
     pub fn at(&self, source: &str, at: UnixTime) -> Result<Option<Moment>> {
         let index = self.repo.index();
         let moment = |stream: &StreamId, position, taken, receipt| Moment {
-            id: state_id(stream, position),
+            id: state_id(source, stream, position),
             source: source.to_owned(),
             taken,
             receipt: UnixTime::new(receipt, 0),
@@ -189,18 +195,22 @@ impl States {
                 found = Some((taken, base.position, state));
             }
         }
-        let Some(row) = index.segment_at(source, at)? else {
-            return Ok(found.map(|(_, _, moment)| moment));
-        };
-        let (_, segment) = decode(&self.repo, &row)?;
-        let received = UnixTime::new(row.receipt, 999_999_999);
-        let last = segment.states().take_while(|state| state.at.min(received) <= at).last();
-        if let Some(state) = last {
+        let mut nth = 0;
+        while let Some(row) = index.segment_at(source, at, nth)? {
+            nth += 1;
+            let (_, segment) = decode(&self.repo, &row)?;
+            let received = UnixTime::new(row.receipt, 999_999_999);
+            let last = segment.states().take_while(|state| state.at.min(received) <= at).last();
+            let Some(state) = last else { continue };
+            if index.is_overruled(row.number, state.position)? {
+                continue;
+            }
             let taken = state.at.min(received);
             // Another stream begins after the one before.
             if found.as_ref().is_none_or(|best| best.0 <= taken) {
                 return Ok(Some(moment(&segment.stream, state.position, taken, row.receipt)));
             }
+            break;
         }
         Ok(found.map(|(_, _, moment)| moment))
     }
@@ -397,22 +407,47 @@ impl States {
             return Ok(None);
         };
         let position = u64::from_be_bytes(*position);
-        let Some(stream) = self.repo.index().stream_of(beginning)? else { return Ok(None) };
-        let Some(base) = self.repo.index().base_at(&stream, position)? else { return Ok(None) };
-        let Some((base, interval)) = self.line(library, &stream, base, position)? else {
+        let Some((source, stream)) = self.repo.index().stream_of(beginning)? else {
             return Ok(None);
         };
-        let Some(state) = interval.state(position) else { return Ok(None) };
-        let known = Arc::new(Known {
-            at: state.at,
-            receipt: state.receipt,
-            size: state.size,
-            step: state.step,
-            base,
-            interval,
-        });
-        self.known.put(*id, Arc::clone(&known), 1);
-        Ok(Some(known))
+        let stream = (source.as_str(), &stream);
+        let bases = self.repo.index().bases(stream.0, stream.1)?;
+        let before = bases.partition_point(|base| base.position <= position);
+        // The last that nothing received earlier leads over; if it does not lead here, the last.
+        let mut timely = None;
+        for base in bases[..before].iter().rev() {
+            if self.is_timely(stream, base, base.position == position)? {
+                timely = Some(base);
+                break;
+            }
+        }
+        let last = bases[..before].last().filter(|last| Some(*last) != timely);
+        for base in timely.into_iter().chain(last) {
+            let line = self.line(library, stream, base, &bases, position)?;
+            let Some((base, interval)) = line else { continue };
+            let Some(state) = interval.state(position) else { continue };
+            let known = Arc::new(Known {
+                at: state.at,
+                receipt: state.receipt,
+                size: state.size,
+                step: state.step,
+                base,
+                interval,
+            });
+            self.known.put(*id, Arc::clone(&known), 1);
+            return Ok(Some(known));
+        }
+        Ok(None)
+    }
+
+    fn is_timely(&self, stream: (&str, &StreamId), base: &BaseRow, itself: bool) -> Result<bool> {
+        let key = (base.snapshot, itself);
+        if let Some(known) = self.timely.get(&key) {
+            return Ok(known);
+        }
+        let timely = self.repo.index().is_timely(stream, base, itself)?;
+        self.timely.put(key, timely, 1);
+        Ok(timely)
     }
 
     /// A base with the versions of pages after it, at least as far as that position if
@@ -420,21 +455,21 @@ impl States {
     fn line(
         &self,
         library: &dyn Library,
-        stream: &StreamId,
-        row: BaseRow,
+        stream: (&str, &StreamId),
+        row: &BaseRow,
+        bases: &[BaseRow],
         position: u64,
     ) -> Result<Option<Line>> {
-        let key = (*stream, row.position);
-        let before = self.lines.get(&key).or_else(|| {
+        let before = self.lines.get(&row.snapshot).or_else(|| {
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            last.as_ref().filter(|last| (last.0, last.1) == key).map(|last| last.2.clone())
+            last.as_ref().filter(|last| last.0 == row.snapshot).map(|last| last.1.clone())
         });
         let (base, mut interval) = match before {
             Some((base, interval)) if interval.reaches(position) => {
                 return Ok(Some((base, interval)));
             }
             Some((base, interval)) => (base, interval.as_ref().clone()),
-            None => match self.base(library, &row)? {
+            None => match self.base(library, stream, row)? {
                 Some(base) => {
                     let interval = Interval::new(row.position, &base.info, base.file.size);
                     (Arc::new(base), interval)
@@ -443,26 +478,48 @@ impl States {
             },
         };
         // States behind the next base are made from that.
-        let next = self.repo.index().bases(stream)?;
-        let next = next.iter().find(|other| other.position > row.position);
-        let upto = next.map_or(u64::MAX, |next| next.position);
+        let mut upto = u64::MAX;
+        for next in bases.iter().filter(|next| next.position > row.position) {
+            if self.is_timely(stream, next, false)? {
+                upto = next.position;
+                break;
+            }
+        }
         let mut segments = Vec::new();
-        self.repo.index().each_segment(stream, (interval.upto(), upto), |row| {
+        self.repo.index().each_in_line(stream, (interval.upto(), upto), |row| {
             let (refs, segment) = decode(&self.repo, &row)?;
             segments.push((row, refs, segment));
             Ok::<(), Error>(())
         })?;
-        interval.extend(segments)?;
+        if let Err(why) = interval.extend(segments) {
+            let (source, base) = (stream.0, row.position);
+            tracing::warn!(%source, base, why, "not all states can be shown");
+        }
         let line = (base, Arc::new(interval));
-        self.lines.put(key, line.clone(), line.1.weight());
+        self.lines.put(row.snapshot, line.clone(), line.1.weight());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((key.0, key.1, line.clone()));
+            Some((row.snapshot, line.clone()));
         Ok(Some(line))
     }
 
     /// A stored state: a snapshot with one file in it.
-    fn base(&self, library: &dyn Library, row: &BaseRow) -> Result<Option<Base>> {
+    fn base(
+        &self,
+        library: &dyn Library,
+        (source, stream): (&str, &StreamId),
+        row: &BaseRow,
+    ) -> Result<Option<Base>> {
         let Some(info) = self.repo.snapshot(&row.snapshot)? else { return Ok(None) };
+        // Somebody may have published its id again, as another state.
+        let is_it = info.snapshot.source == source
+            && info
+                .snapshot
+                .point
+                .as_ref()
+                .is_some_and(|point| point.stream == *stream && point.position == row.position);
+        if !is_it {
+            return Ok(None);
+        }
         let root = browse::Found::root(&info);
         let chunk = info.refs.first().copied().unwrap_or(ChunkId([0; 32]));
         let contradiction = |why| Error::Tree { chunk, why };
@@ -530,7 +587,7 @@ mod tests {
 
     #[test]
     fn a_part_is_known_from_its_id_alone() {
-        let state = state_id(&StreamId([7; 16]), 12345);
+        let state = state_id("shop", &StreamId([7; 16]), 12345);
         for part in [Part::Dir, Part::File, Part::Raw] {
             assert_eq!(part_of(&part_id(&state, part)), Some((state, part)));
         }

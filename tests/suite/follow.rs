@@ -140,7 +140,7 @@ impl Shop {
 }
 
 fn image(library: &dyn Library, stream: &StreamId, position: u64) -> Option<Vec<u8>> {
-    let info = library.snapshot(&state_id(stream, position)).unwrap()?;
+    let info = library.snapshot(&state_id("shop", stream, position)).unwrap()?;
     let dir = browse::Found::root(&info).dir().unwrap();
     let file = browse::find(library, dir, b"kv.db").unwrap().unwrap().content();
     let size = usize::try_from(file.size()).unwrap();
@@ -225,7 +225,7 @@ fn what_was_missed_is_a_gap() {
     // Who looks at the last state before it is told of it.
     let library = TestRepo::from_elsewhere(shop.repo.store.clone());
     let library = library.library();
-    let state = |position| library.snapshot(&state_id(first, position)).unwrap().unwrap();
+    let state = |position| library.snapshot(&state_id("shop", first, position)).unwrap().unwrap();
     let told = state(20).gap_behind(&infos).unwrap();
     assert_eq!((told.since, told.until), (gap.since, begun.shown_from()));
     assert_eq!(state(19).gap_behind(&infos), None);

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use asof::base::{ChunkId, SnapshotId, Stop, StreamId, UnixTime};
-use asof::format::fact::{Fact, Forget};
+use asof::base::{ChunkId, Clock, SnapshotId, Stop, StreamId, UnixTime};
+use asof::format::fact::{Fact, Forget, Revoke};
 use asof::format::node::{Entry, FileKind, Owner};
 use asof::format::segment::StreamPoint;
 use asof::ops::follow::{Change, Data, Image, Origin, Publisher};
+use asof::ops::moments::{Between, Listed, each_moment};
+use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::streams::state_id;
 use asof::repo::trees::Draft;
 use asof::repo::writer::WriterOptions;
-use asof::repo::{FileContent, Library, browse};
+use asof::repo::{FileContent, Library, Repository, browse, keyring};
 use asof::store::MemoryStore;
 use proptest::prelude::*;
 
@@ -35,8 +37,12 @@ fn seen(position: u64) -> UnixTime {
 
 impl Model {
     fn new(pages: u32) -> Model {
-        let repo = create(Arc::new(MemoryStore::new()), true);
-        let publisher = publisher(&repo);
+        Model::on(MemoryStore::new(), pages)
+    }
+
+    fn on(store: MemoryStore, pages: u32) -> Model {
+        let repo = create(Arc::new(store), true);
+        let publisher = publisher(&repo.open(), "shop");
         let states = vec![content(pages, 0)];
         let mut model = Model { repo, publisher, states, waiting: Vec::new(), published: 0 };
         model.image();
@@ -84,15 +90,7 @@ impl Model {
 
     fn image(&mut self) {
         let position = self.last();
-        let mut file = Draft {
-            entry: Entry::new(b"kv.db", FileKind::File, 0o640, UnixTime::EPOCH),
-            refs: Vec::new(),
-            owner: Owner::default(),
-        };
-        file.entry.size = 1;
-        let point = Some(StreamPoint { stream: STREAM, position, gap: None });
-        let bytes = &mut self.states[position as usize].as_slice();
-        self.publisher.image(Image { point, at: seen(position), file, bytes }).unwrap();
+        publish_image(&mut self.publisher, position, &self.states[position as usize]);
     }
 
     /// A machine that knows nothing yet.
@@ -101,15 +99,26 @@ impl Model {
     }
 }
 
-fn publisher(repo: &TestRepo) -> Publisher {
+fn publish_image(publisher: &mut Publisher, position: u64, mut bytes: &[u8]) {
+    let mut file = Draft {
+        entry: Entry::new(b"kv.db", FileKind::File, 0o640, UnixTime::EPOCH),
+        refs: Vec::new(),
+        owner: Owner::default(),
+    };
+    file.entry.size = 1;
+    let point = Some(StreamPoint { stream: STREAM, position, gap: None });
+    publisher.image(Image { point, at: seen(position), file, bytes: &mut bytes }).unwrap();
+}
+
+fn publisher(repo: &Arc<Repository>, source: &str) -> Publisher {
     let origin = Origin {
-        source: "shop".into(),
+        source: source.into(),
         kind: "sqlite",
         path: b"/srv/kv.db".to_vec(),
         host: "h".into(),
         user: "u".into(),
     };
-    Publisher::new(&repo.open(), origin, WriterOptions::default(), &Stop::default())
+    Publisher::new(repo, origin, WriterOptions::default(), &Stop::default())
 }
 
 fn page(number: u32, position: u64) -> Vec<u8> {
@@ -127,7 +136,7 @@ fn content(pages: u32, position: u64) -> Vec<u8> {
 
 /// What a state's directory holds.
 fn files(library: &dyn Library, position: u64) -> Option<Vec<(String, FileContent)>> {
-    let info = library.snapshot(&state_id(&STREAM, position)).unwrap()?;
+    let info = library.snapshot(&state_id("shop", &STREAM, position)).unwrap()?;
     assert_eq!(info.snapshot.taken, seen(position));
     assert_eq!(info.shown_from(), seen(position));
     let mut files = Vec::new();
@@ -235,7 +244,7 @@ fn nothing_is_shown_that_a_missing_segment_leads_to() {
         let mut ids = Vec::new();
         let repo = model.repo.open();
         repo.index()
-            .each_segment(&STREAM, (0, u64::MAX), |row| {
+            .each_in_line(("shop", &STREAM), (0, u64::MAX), |row| {
                 let Ok((_, Fact::Segment(segment))) = Fact::decode(&row.fact) else { panic!() };
                 ids.push(segment.id);
                 Ok::<(), asof::index::Error>(())
@@ -269,6 +278,106 @@ fn an_id_of_nobody_is_no_state() {
     let library = model.elsewhere();
     let nobody = SnapshotId([7; 16]);
     assert!(library.snapshot(&nobody).unwrap().is_none());
-    assert!(library.snapshot(&state_id(&STREAM, u64::MAX)).unwrap().is_none());
-    assert!(library.snapshot(&state_id(&STREAM, 0)).unwrap().is_some());
+    assert!(library.snapshot(&state_id("shop", &STREAM, u64::MAX)).unwrap().is_none());
+    assert!(library.snapshot(&state_id("shop", &STREAM, 0)).unwrap().is_some());
+}
+
+/// What a thief claims of positions: one page, and that page false.
+fn lie(publisher: &mut Publisher, after: u64, upto: u64) {
+    let change = |position| Change {
+        position,
+        at: seen(position),
+        within: 1,
+        size: 1,
+        page_bytes: PAGE as u32,
+        numbers: vec![1],
+        data: Data::Held(vec![0xee; PAGE]),
+    };
+    let changes: Vec<Change> = (after + 1..=upto).map(change).collect();
+    publisher.segment(STREAM, after, &changes).unwrap();
+}
+
+fn listed(repo: &TestRepo) -> Vec<(u64, u64)> {
+    let mut states = Vec::new();
+    each_moment(&repo.open(), "shop", Between::default(), |listed| {
+        let Listed::State { position, size, at, .. } = listed else { panic!("{listed:?}") };
+        assert_eq!(*at, seen(*position));
+        states.push((*position, *size));
+        Ok::<(), asof::ops::Error>(())
+    })
+    .unwrap();
+    states
+}
+
+/// Whoever has stolen a key of a source can put states behind what is there; what the store
+/// received before he came stays as it was, for everybody. With a key of another source he
+/// can do nothing to this one.
+#[test]
+fn a_stolen_key_replaces_no_state() {
+    let store = MemoryStore::new();
+    let now = Clock::system().now();
+    let receive_at = |seconds| {
+        let at = now.plus(std::time::Duration::from_secs(seconds));
+        store.set_clock(Clock::from_fn(move || at));
+    };
+    receive_at(0);
+    let mut model = Model::on(store.clone(), 4);
+    for (second, transactions) in [(1, 3), (2, 1), (3, 2), (4, 3)] {
+        receive_at(second);
+        for number in 0..transactions {
+            model.commit(4 + number, &[number]);
+        }
+        model.segment();
+        if second == 2 {
+            model.image();
+        }
+    }
+    let truth: Vec<(u64, u64)> =
+        (0..).zip(&model.states).map(|(position, state)| (position, state.len() as u64)).collect();
+    assert_eq!(listed(&model.repo), truth);
+
+    let key_for = |source: &str| {
+        let sources = Some(vec![source.to_owned()]);
+        keyring::export_writer(&model.repo.open(), source, sources, false).unwrap()
+    };
+    receive_at(5);
+    let (shop, web) = (key_for("shop"), key_for("web"));
+    let stolen = shop.key.id();
+    let machine = TestRepo::from_elsewhere(Arc::new(store.clone()));
+    receive_at(6);
+    for (file, source) in [(web, "web"), (shop, "shop")] {
+        let open = machine.open_with(Credential::Writer(Box::new(file))).unwrap();
+        let mut thief = publisher(&open, source);
+        let false_image = [0xee; PAGE];
+        // To each state, and beyond the last.
+        for position in 0..=9 {
+            publish_image(&mut thief, position, &false_image);
+            lie(&mut thief, position, position + 2);
+        }
+        lie(&mut thief, 0, 20);
+        let library = model.elsewhere();
+        for (position, expected) in (0..).zip(&model.states) {
+            assert_state(library.as_ref(), position, expected, (0, 100));
+            let found = library.state_at("shop", seen(position)).unwrap().unwrap();
+            assert_eq!(found.id, state_id("shop", &STREAM, position));
+            assert_eq!(found.taken, seen(position));
+        }
+        let all = listed(&model.repo);
+        assert_eq!(all[..truth.len()], truth);
+        // Of the source that the key was for he shows what he likes behind the end.
+        assert_eq!(all.len() > truth.len(), source == "shop");
+    }
+
+    // What the machine publishes afterwards is true once the key is revoked.
+    receive_at(7);
+    model.commit(6, &[1, 5]);
+    model.segment();
+    let from = now.plus(std::time::Duration::from_secs(6));
+    let fact = Fact::Revoke(Revoke { writer: stolen, from });
+    Chain::default().publish(&model.repo.open(), vec![EncodedFact::of(&fact)], None).unwrap();
+    let library = model.elsewhere();
+    for (position, expected) in (0..).zip(&model.states) {
+        assert_state(library.as_ref(), position, expected, (0, 100));
+    }
+    assert_eq!(listed(&model.repo).len(), model.states.len());
 }

@@ -94,6 +94,7 @@ impl Group {
 
 /// A stream, and what is to be kept of it.
 pub(super) struct Plan<'a> {
+    pub(super) source: &'a str,
     pub(super) stream: StreamId,
     /// The states that are stored whole, in order of time.
     pub(super) bases: Vec<&'a SnapshotInfo>,
@@ -121,6 +122,7 @@ impl Plan<'_> {
         };
         report.moments_before += 1;
         report.moments += 1;
+        let of_stream = (self.source, &self.stream);
         let mut walk = Walk {
             plan: &self,
             position: foundation,
@@ -130,12 +132,24 @@ impl Plan<'_> {
             restarts: Vec::new(),
             waiting: None,
         };
-        repo.index().each_segment(&self.stream, (foundation, u64::MAX), |row| {
-            let (refs, segment) = repo::streams::decode(repo, &row)?;
-            let received = UnixTime::new(row.receipt, 999_999_999);
-            walk.next(Some(Read { refs, segment, received }), report, decided)
-        })?;
-        walk.next(None, report, decided)?;
+        let mut from = Some(foundation);
+        while let Some(position) = from {
+            walk.begin(position);
+            repo.index().each_in_line(of_stream, (position, u64::MAX), |row| {
+                let (refs, segment) = repo::streams::decode(repo, &row)?;
+                let received = UnixTime::new(row.receipt, 999_999_999);
+                walk.next(Some(Read { refs, segment, received }), report, decided)
+            })?;
+            walk.next(None, report, decided)?;
+            // Behind a hole it goes on with the next image.
+            from = self.base_behind(walk.position);
+            if let Some(base) = from {
+                walk.close(report, decided)?;
+                walk.restarts.push(base);
+                report.moments_before += 1;
+                report.moments += 1;
+            }
+        }
         walk.close(report, decided)?;
         let Walk { counts, restarts, position, .. } = walk;
         self.drop_images((foundation, position), &counts, &restarts, report, decided)
@@ -207,28 +221,24 @@ impl Plan<'_> {
 
     /// How many moments there are from the first state on that lie before `upto`.
     fn moments_before(&self, repo: &Repository, first: u64, upto: u64) -> Result<u64> {
-        let (mut position, mut count) = (first, u64::from(first < upto));
-        repo.index().each_segment(&self.stream, (first, upto), |row| {
-            let (_, segment) = repo::streams::decode(repo, &row)?;
-            if segment.after > position {
-                let Some(base) = self.base_behind(position, segment.after) else { return Ok(()) };
-                position = base;
-                count += u64::from(base < upto);
-            }
-            for state in segment.states().filter(|state| state.position > position) {
-                count += u64::from(state.position < upto);
-            }
-            position = position.max(segment.last().0);
-            Ok::<(), crate::ops::Error>(())
-        })?;
+        let (mut from, mut count) = (Some(first), 0);
+        while let Some(mut position) = from.filter(|from| *from < upto) {
+            count += 1;
+            repo.index().each_in_line((self.source, &self.stream), (position, upto), |row| {
+                let (_, segment) = repo::streams::decode(repo, &row)?;
+                let states = segment.states().map(|state| state.position);
+                count += states.filter(|at| *at > position && *at < upto).count() as u64;
+                position = position.max(segment.last().0);
+                Ok::<(), crate::ops::Error>(())
+            })?;
+            from = self.base_behind(position);
+        }
         Ok(count)
     }
 
-    /// The last stored state that lies between two positions, from which it goes on behind a
-    /// hole.
-    fn base_behind(&self, position: u64, upto: u64) -> Option<u64> {
-        let bases = self.bases.iter().map(|info| position_of(info));
-        bases.filter(|base| *base > position && *base <= upto).max()
+    /// The next stored state behind a position.
+    fn base_behind(&self, position: u64) -> Option<u64> {
+        self.bases.iter().map(|info| position_of(info)).find(|base| *base > position)
     }
 
     /// Images that little lies between are not needed.
@@ -294,6 +304,11 @@ struct Walk<'a, 'b> {
 }
 
 impl Walk<'_, '_> {
+    /// Goes on from a stored state.
+    fn begin(&mut self, position: u64) {
+        (self.position, self.size) = (position, None);
+    }
+
     /// Takes the next segment, or the word that there is none.
     fn next(
         &mut self,
@@ -319,16 +334,6 @@ impl Walk<'_, '_> {
         decided: Decided<'_>,
     ) -> Result<()> {
         let Read { refs, segment, received } = read;
-        if segment.after > self.position {
-            // Behind a hole it goes on with the next image.
-            self.close(report, decided)?;
-            let base = self.plan.base_behind(self.position, segment.after);
-            let Some(base) = base else { return Ok(()) };
-            report.moments_before += 1;
-            report.moments += 1;
-            self.restarts.push(base);
-            (self.position, self.size) = (base, None);
-        }
         let (last, ends) = segment.last();
         if last <= self.position {
             return Ok(());

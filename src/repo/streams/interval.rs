@@ -17,7 +17,6 @@ use crate::base::{ChunkId, UnixTime};
 use crate::format::segment::Segment;
 use crate::index::SegmentRow;
 use crate::repo::library::SnapshotInfo;
-use crate::repo::{Error, Result};
 
 /// No stored state is followed by more versions: whoever follows a database stores
 /// another long before.
@@ -44,6 +43,7 @@ struct Version {
 }
 
 const NOWHERE: u32 = u32::MAX;
+const TOO_MANY: &str = "too many changes follow a stored state";
 
 /// A state: how many positions behind the base, what it holds, and when it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,63 +123,80 @@ impl Interval {
         256 + 12 * versions + states
     }
 
-    /// Adds what these segments lead to, as far as they lead there without a hole. They are
-    /// sorted by where they begin.
+    /// Adds what these segments lead to, of each one the states behind those before: they are
+    /// in the order in which they lead on, without a hole. Says why if not all of it can be
+    /// shown; what leads there stays.
     pub(super) fn extend(
         &mut self,
         segments: Vec<(SegmentRow, Vec<ChunkId>, Segment)>,
-    ) -> Result<()> {
+    ) -> Result<(), &'static str> {
         let mut run: Vec<Version> = Vec::new();
+        let mut all = Ok(());
         for (row, refs, segment) in segments {
-            let chunk = refs.first().copied().unwrap_or(ChunkId([0; 32]));
-            let contradiction = |why| Error::Tree { chunk, why };
-            if segment.after > self.upto() {
+            all = self.add(&row, refs, &segment, &mut run);
+            if all.is_err() {
                 break;
             }
-            if self.last.step == 0 && self.pieces.is_empty() {
-                let bytes = u64::from(self.first.size) * u64::from(self.page_bytes);
-                self.divide(segment.page_bytes, bytes);
-            } else if segment.page_bytes != self.page_bytes {
-                return Err(contradiction("a segment has pages of another size"));
-            }
-            let received = UnixTime::new(row.receipt, 999_999_999);
-            let mut states = Vec::new();
-            for state in segment.states() {
-                if state.position <= self.upto() {
-                    continue;
-                }
-                let step = u32::try_from(state.position - self.base)
-                    .map_err(|_| contradiction("a segment is too far from a stored state"))?;
-                let place = self.pages + u32::try_from(state.first_page).unwrap_or(u32::MAX);
-                run.extend((place..).zip(state.change.numbers()).map(|(place, page)| Version {
-                    page,
-                    step,
-                    place,
-                }));
-                let size = state.change.size;
-                let gone = size.saturating_add(1)..=self.last.size;
-                run.extend(gone.map(|page| Version { page, step, place: NOWHERE }));
-                if self.count() + run.len() > VERSIONS_MAX {
-                    return Err(contradiction("too many changes follow a stored state"));
-                }
-                let at = state.at.min(received);
-                self.last = StateAt { step, size, at, receipt: UnixTime::new(row.receipt, 0) };
-                states.push(self.last);
-            }
-            if states.is_empty() {
+        }
+        self.add_run(run);
+        all
+    }
+
+    fn add(
+        &mut self,
+        row: &SegmentRow,
+        refs: Vec<ChunkId>,
+        segment: &Segment,
+        run: &mut Vec<Version>,
+    ) -> Result<(), &'static str> {
+        if segment.after > self.upto() {
+            return Err("a segment begins behind a hole");
+        }
+        if self.last.step == 0 && self.pieces.is_empty() {
+            let bytes = u64::from(self.first.size) * u64::from(self.page_bytes);
+            self.divide(segment.page_bytes, bytes);
+        } else if segment.page_bytes != self.page_bytes {
+            return Err("a segment has pages of another size");
+        }
+        let first = self.pages;
+        self.pages = u32::try_from(segment.pages())
+            .ok()
+            .and_then(|pages| first.checked_add(pages))
+            .filter(|pages| *pages < NOWHERE)
+            .ok_or(TOO_MANY)?;
+        let received = UnixTime::new(row.receipt, 999_999_999);
+        let (mut states, mut all) = (Vec::new(), Ok(()));
+        for state in segment.states() {
+            if state.position <= self.upto() {
                 continue;
             }
-            let first = self.pages;
-            self.pages = u32::try_from(segment.pages())
-                .ok()
-                .and_then(|pages| first.checked_add(pages))
-                .filter(|pages| *pages < NOWHERE)
-                .ok_or_else(|| contradiction("too many changes follow a stored state"))?;
+            let size = state.change.size;
+            let gone = size.saturating_add(1)..=self.last.size;
+            let more = state.change.pages.len() + self.last.size.saturating_sub(size) as usize;
+            let step = u32::try_from(state.position - self.base).ok();
+            let Some(step) = step.filter(|_| self.count() + run.len() + more <= VERSIONS_MAX)
+            else {
+                all = Err(TOO_MANY);
+                break;
+            };
+            let place = first + u32::try_from(state.first_page).unwrap_or(u32::MAX);
+            run.extend((place..).zip(state.change.numbers()).map(|(place, page)| Version {
+                page,
+                step,
+                place,
+            }));
+            run.extend(gone.map(|page| Version { page, step, place: NOWHERE }));
+            let at = state.at.min(received);
+            self.last = StateAt { step, size, at, receipt: UnixTime::new(row.receipt, 0) };
+            states.push(self.last);
+        }
+        if states.is_empty() {
+            self.pages = first;
+        } else {
             let chunk_pages = segment.chunk_pages;
             self.pieces.push(Arc::new(Piece { first, refs, chunk_pages, states }));
         }
-        self.add_run(run);
-        Ok(())
+        all
     }
 
     fn count(&self) -> usize {
