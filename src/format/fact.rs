@@ -385,6 +385,9 @@ fn check_snapshot(snapshot: &Snapshot, refs: usize) -> Result<(), FormatError> {
     if [snapshot.started, snapshot.taken].iter().any(|t| t.nanos >= 1_000_000_000) {
         return Err(wrong("a time has too many nanoseconds"));
     }
+    if snapshot.point.as_ref().is_some_and(|point| point.position > i64::MAX as u64) {
+        return Err(wrong("its position in a stream is too great"));
+    }
     match &snapshot.links {
         Links::Inline(groups) => {
             if !groups.windows(2).all(|pair| pair[0].id < pair[1].id) {

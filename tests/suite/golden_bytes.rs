@@ -4,7 +4,9 @@
 //! Each example is made here from fixed keys and looked for in the document, white
 //! space aside. A format that changes by accident fails here first.
 
-use asof::base::{ChainId, ChunkId, PackId, RecordId, RepositoryId, SnapshotId, UnixTime};
+use asof::base::{
+    ChainId, ChunkId, PackId, RecordId, RepositoryId, SnapshotId, StreamId, UnixTime,
+};
 use asof::codec::chunker::{Chunker, Sizes};
 use asof::codec::compress::Codec;
 use asof::codec::envelope::{Envelope, SecretKey};
@@ -19,6 +21,7 @@ use asof::format::keyfile::KeyFile;
 use asof::format::node::{Entry, FileKind, Leaf, LinkGroup, LinkId, Node, Owner, Subtree, Xattr};
 use asof::format::pack::{self, Directory, Frame, PackFact};
 use asof::format::record::{Body, Header, Record};
+use asof::format::segment::{Change, Gap, PAGES, Segment, StreamPoint};
 
 const DOCUMENT: &str = include_str!("../../docs/FORMAT.md");
 
@@ -130,6 +133,55 @@ fn snapshot() -> (Fact, Vec<ChunkId>) {
         ..Snapshot::new(SnapshotId([7; 16]), "web", root, root_owner(), at())
     };
     (Fact::Snapshot(Box::new(snapshot)), vec![ChunkId([8; 32])])
+}
+
+/// A database as a stream begins, after another one.
+fn base() -> (Fact, Vec<ChunkId>) {
+    let root = Entry {
+        mode: 0o700,
+        subtree: Some(Subtree { node: 0, entries: 1, bytes: 8192, subdirs: 0 }),
+        ..entry("", FileKind::Dir)
+    };
+    let gap = Gap {
+        since: UnixTime::new(1_795_211_000, 0),
+        stream: StreamId([11; 16]),
+        position: 7,
+        reason: "the log began again".into(),
+    };
+    let snapshot = Snapshot {
+        kind: "sqlite".into(),
+        roots: vec![b"/srv/shop/kv.db".to_vec().into()],
+        host: "web1".into(),
+        user: "root".into(),
+        counts: Counts { files: 1, dirs: 1, bytes: 8192, bytes_read: 8192, ..Counts::default() },
+        program: "asof 0.1.0".into(),
+        point: Some(StreamPoint { stream: StreamId([10; 16]), position: 0, gap: Some(gap) }),
+        ..Snapshot::new(SnapshotId([9; 16]), "shop", root, root_owner(), at())
+    };
+    (Fact::Snapshot(Box::new(snapshot)), vec![ChunkId([8; 32])])
+}
+
+/// Three changes of it: page 2; pages 1 and 3; and one that cuts off the third.
+fn segment() -> (Fact, Vec<ChunkId>) {
+    let change =
+        |step, delay, size, pages: &[u32]| Change { step, delay, size, pages: pages.to_vec() };
+    let segment = Segment {
+        id: SnapshotId([12; 16]),
+        source: "shop".into(),
+        stream: StreamId([10; 16]),
+        kind: PAGES.into(),
+        after: 0,
+        begins: UnixTime::new(1_795_212_001, 0),
+        within: 2_000_000,
+        changes: vec![
+            change(1, 0, 2, &[2]),
+            change(1, 250_000_000, 3, &[1, 2]),
+            change(1, 1, 2, &[1]),
+        ],
+        page_bytes: 4096,
+        chunk_pages: 256,
+    };
+    (Fact::Segment(Box::new(segment)), vec![ChunkId([13; 32])])
 }
 
 fn directory() -> Directory {
@@ -246,6 +298,8 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         ("checkpoint", checkpoint().0.encode(&checkpoint().1)),
         ("leaf", node.encode(&node_refs)),
         ("snapshot", fact.encode(&fact_refs)),
+        ("base", base().0.encode(&base().1)),
+        ("segment", segment().0.encode(&segment().1)),
         ("record-header", record.header_bytes.clone()),
         ("record-body", body),
         ("record", record_bytes.clone()),
@@ -275,8 +329,9 @@ fn the_code_reads_what_the_document_shows() {
     let (fact, refs) = snapshot();
     assert_eq!(Fact::decode(&fact.encode(&refs)), Ok((refs, fact)));
     assert_eq!(Fact::decode(&pack_fact().encode(&[])), Ok((Vec::new(), pack_fact())));
-    let (fact, refs) = checkpoint();
-    assert_eq!(Fact::decode(&fact.encode(&refs)), Ok((refs, fact)));
+    for (fact, refs) in [checkpoint(), base(), segment()] {
+        assert_eq!(Fact::decode(&fact.encode(&refs)), Ok((refs, fact)));
+    }
     for node in [merged(), places()] {
         assert_eq!(Node::decode(&node.encode(&[])), Ok((Vec::new(), node)));
     }

@@ -14,10 +14,12 @@ use asof::repo::streams::state_id;
 use asof::repo::trees::Draft;
 use asof::repo::writer::WriterOptions;
 use asof::repo::{FileContent, Library, Repository, browse, keyring};
-use asof::store::MemoryStore;
+use asof::store::local::LocalStore;
+use asof::store::{MemoryStore, Store};
 use proptest::prelude::*;
 
-use crate::fixture::{TestRepo, create};
+use crate::fixture::{PASSPHRASE, TestRepo, create};
+use crate::reader::{python, read_asof};
 
 const PAGE: usize = 512;
 const STREAM: StreamId = StreamId([9; 16]);
@@ -37,11 +39,11 @@ fn seen(position: u64) -> UnixTime {
 
 impl Model {
     fn new(pages: u32) -> Model {
-        Model::on(MemoryStore::new(), pages)
+        Model::on(Arc::new(MemoryStore::new()), pages)
     }
 
-    fn on(store: MemoryStore, pages: u32) -> Model {
-        let repo = create(Arc::new(store), true);
+    fn on(store: Arc<dyn Store>, pages: u32) -> Model {
+        let repo = create(store, true);
         let publisher = publisher(&repo.open(), "shop");
         let states = vec![content(pages, 0)];
         let mut model = Model { repo, publisher, states, waiting: Vec::new(), published: 0 };
@@ -240,18 +242,7 @@ fn nothing_is_shown_that_a_missing_segment_leads_to() {
         model.commit(4, &[1]);
         model.segment();
     }
-    let second = {
-        let mut ids = Vec::new();
-        let repo = model.repo.open();
-        repo.index()
-            .each_in_line(("shop", &STREAM), (0, u64::MAX), |row| {
-                let Ok((_, Fact::Segment(segment))) = Fact::decode(&row.fact) else { panic!() };
-                ids.push(segment.id);
-                Ok::<(), asof::index::Error>(())
-            })
-            .unwrap();
-        ids[1]
-    };
+    let second = segments(&model.repo)[1];
     let library = model.elsewhere();
     assert!(files(library.as_ref(), 3).is_some());
     forget(&model.repo, second);
@@ -321,7 +312,7 @@ fn a_stolen_key_replaces_no_state() {
         store.set_clock(Clock::from_fn(move || at));
     };
     receive_at(0);
-    let mut model = Model::on(store.clone(), 4);
+    let mut model = Model::on(Arc::new(store.clone()), 4);
     for (second, transactions) in [(1, 3), (2, 1), (3, 2), (4, 3)] {
         receive_at(second);
         for number in 0..transactions {
@@ -380,4 +371,83 @@ fn a_stolen_key_replaces_no_state() {
         assert_state(library.as_ref(), position, expected, (0, 100));
     }
     assert_eq!(listed(&model.repo).len(), model.states.len());
+}
+
+/// The ids of the segments, in order.
+fn segments(repo: &TestRepo) -> Vec<SnapshotId> {
+    let mut ids = Vec::new();
+    let open = repo.open();
+    let each = |row: asof::index::SegmentRow| {
+        let Ok((_, Fact::Segment(segment))) = Fact::decode(&row.fact) else { panic!() };
+        ids.push(segment.id);
+        Ok::<(), asof::index::Error>(())
+    };
+    open.index().each_in_line(("shop", &STREAM), (0, u64::MAX), each).unwrap();
+    ids
+}
+
+/// The independent reader lists and reads the same states as this program, each as it was.
+#[test]
+fn every_state_is_read_by_the_document_alone() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(&dir.path().join("store")).unwrap();
+    let mut model = Model::on(Arc::new(store), 4);
+    // More pages than a chunk holds; the file cut off, and grown without writing it all.
+    model.commit(3000, &(0..2500).collect::<Vec<_>>());
+    model.commit(2, &[1]);
+    model.segment();
+    model.commit(7, &[6]);
+    model.commit(7, &[]);
+    // Published again with one more change, as if the reply had been lost.
+    let again = model.waiting.clone();
+    model.segment();
+    model.commit(6, &[0, 5]);
+    model.waiting.splice(0..0, again);
+    model.published = 2;
+    model.segment();
+    model.image();
+    model.commit(9, &[3]);
+    model.segment();
+    model.commit(9, &[4]);
+    model.segment();
+    model.commit(3, &[2]);
+    model.segment();
+    model.image();
+    model.commit(5, &[1]);
+    model.segment();
+    // A hole, after which the next image goes on.
+    forget(&model.repo, segments(&model.repo)[4]);
+
+    let read = |args: &[&str]| {
+        let output = read_asof(&python, dir.path(), args, PASSPHRASE);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "read-asof {args:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut rows = Vec::new();
+    let mut positions = Vec::new();
+    each_moment(&model.repo.open(), "shop", Between::default(), |listed| {
+        if let Listed::State { at, position, size, .. } = listed {
+            let time = asof::view::instant_name(*at).replace('-', ":").replacen(':', "-", 2);
+            rows.push(format!("shop {} {position} {time} {size}", hex::encode(STREAM.0)));
+            positions.push((*position, time));
+        }
+        Ok::<(), asof::ops::Error>(())
+    })
+    .unwrap();
+    assert_eq!(read(&["states", "store"]).lines().collect::<Vec<_>>(), rows);
+    assert_eq!(positions.len(), model.states.len() - 1, "{rows:?}");
+    let library = model.elsewhere();
+    for (position, time) in positions {
+        let expected = &model.states[position as usize];
+        assert_state(library.as_ref(), position, expected, (0, 100));
+        let whole = format!("{}:{position}", hex::encode(&STREAM.0[..4]));
+        for (when, name) in [(&time, "by-time"), (&whole, "by-position")] {
+            read(&["state", "store", "shop", when, name]);
+            let path = dir.path().join(name);
+            assert!(std::fs::read(&path).unwrap() == *expected, "state {position} {name}");
+            std::fs::remove_file(path).unwrap();
+        }
+    }
 }
