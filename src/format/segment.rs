@@ -23,6 +23,9 @@ pub const SEGMENT_PAGES_MAX: usize = 1 << 22;
 /// The greatest number that a page can have: SQLite's.
 pub const PAGE_NUMBER_MAX: u32 = 4_294_967_294;
 
+/// The greatest position in a stream.
+pub const POSITION_MAX: u64 = i64::MAX as u64;
+
 /// Changes of a stream, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -163,7 +166,7 @@ impl Segment {
             }
             pages += change.pages.len();
         }
-        if position > i64::MAX as u64 {
+        if position > POSITION_MAX {
             return wrong("its positions are too great");
         }
         if pages > SEGMENT_PAGES_MAX || self.chunk_pages == 0 {

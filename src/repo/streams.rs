@@ -264,7 +264,7 @@ impl States {
             root,
             links: Links::Inline(Vec::new()),
             point: point.map(|point| StreamPoint {
-                position: point.position + u64::from(known.step),
+                position: point.position.saturating_add(known.step.into()),
                 ..point.clone()
             }),
             ..base.info.snapshot.clone()
@@ -402,7 +402,10 @@ impl States {
         let Some((base, interval)) = self.line(library, &stream, base, position)? else {
             return Ok(None);
         };
-        let Some(state) = interval.state(position) else { return Ok(None) };
+        let Some(state) = interval.state(position) else {
+            let refusal = interval.refusal().filter(|_| !interval.reaches(position));
+            return refusal.map_or(Ok(None), Err);
+        };
         let known = Arc::new(Known {
             at: state.at,
             receipt: state.receipt,
@@ -446,13 +449,13 @@ impl States {
         let next = self.repo.index().bases(stream)?;
         let next = next.iter().find(|other| other.position > row.position);
         let upto = next.map_or(u64::MAX, |next| next.position);
-        let mut segments = Vec::new();
+        let mut added = interval.begin();
         self.repo.index().each_segment(stream, (interval.upto(), upto), |row| {
-            let (refs, segment) = decode(&self.repo, &row)?;
-            segments.push((row, refs, segment));
+            // One at a time: decoded, they are many times as large as what is kept of them.
+            interval.add(&mut added, &row, decode(&self.repo, &row)?);
             Ok::<(), Error>(())
         })?;
-        interval.extend(segments)?;
+        interval.finish(added);
         let line = (base, Arc::new(interval));
         self.lines.put(key, line.clone(), line.1.weight());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
