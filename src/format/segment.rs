@@ -180,7 +180,7 @@ impl Segment {
 }
 
 /// Which state of which stream a snapshot is.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize)]
 #[cbor(map)]
 pub struct StreamPoint {
     /// The stream.
@@ -196,7 +196,7 @@ pub struct StreamPoint {
 }
 
 /// A time of which the states of a source are not known.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize)]
 #[cbor(map)]
 pub struct Gap {
     /// The time of the last state that is known; until the snapshot's own time nothing is.

@@ -22,12 +22,14 @@
 //! base ([`interval`]) and read out of the segment that has it, or out of the base.
 
 mod interval;
+pub mod reach;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
 use self::interval::{Interval, Place};
+pub use self::reach::{Reach, count_shown};
 use crate::base::{ChunkId, SnapshotId, StreamId, UnixTime};
 use crate::cache::MemoryCache;
 use crate::codec::hash::ChunkKind;

@@ -33,6 +33,8 @@ pub(super) struct Claims {
     pub(super) at: UnixTime,
     /// The earliest and the latest of its snapshots.
     pub(super) taken: Option<(UnixTime, UnixTime)>,
+    /// The latest of the states that its segments lead to.
+    pub(super) seen: Option<UnixTime>,
 }
 
 impl Room {
@@ -58,6 +60,10 @@ impl Room {
                     faults.push((kind, what));
                 }
             }
+        }
+        let seen = claims.seen.and_then(|at| self.off(at, 0, receipt));
+        if let Some((kind, by)) = seen.filter(|(kind, _)| is_ahead(*kind) && !same(*kind)) {
+            faults.push((kind, format!("a state in it was seen, it says, {by} the receipt")));
         }
         match claims.hour.begins() {
             None => faults.push((FindingKind::Misnamed, "its name has no hour".into())),
