@@ -20,6 +20,7 @@ mod schema;
 mod search;
 mod segments;
 mod snapshots;
+mod streams;
 mod survey;
 mod views;
 
@@ -33,7 +34,9 @@ pub use scan::{ScanSource, ScannedDir};
 pub use search::{SearchChange, SearchSnapshot, SearchSource, SearchVersion};
 pub use segments::{BaseMoment, BaseRow, FoldedSegment, SegmentRow, SegmentSpan, stream_name};
 pub use snapshots::{SnapshotMoment, SnapshotRow};
-pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, Spoiled, Survey};
+pub use survey::{
+    Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, SegmentLoss, Spoiled, Survey,
+};
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};

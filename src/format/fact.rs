@@ -14,7 +14,7 @@ use crate::base::{
 use crate::format::item::{self, Item};
 use crate::format::node::{Entry, LinkGroup, LinkId, Owner, check_entry};
 use crate::format::pack::PackFact;
-use crate::format::segment::{Segment, StreamPoint};
+use crate::format::segment::{POSITION_MAX, Segment, StreamPoint};
 use crate::format::{FormatError, decode_whole, encode};
 
 /// A source was in this state.
@@ -385,8 +385,8 @@ fn check_snapshot(snapshot: &Snapshot, refs: usize) -> Result<(), FormatError> {
     if [snapshot.started, snapshot.taken].iter().any(|t| t.nanos >= 1_000_000_000) {
         return Err(wrong("a time has too many nanoseconds"));
     }
-    if snapshot.point.as_ref().is_some_and(|point| point.position > i64::MAX as u64) {
-        return Err(wrong("its position in a stream is too great"));
+    if snapshot.point.as_ref().is_some_and(|point| point.position > POSITION_MAX) {
+        return Err(wrong("it is a state of a stream at a position that is too great"));
     }
     match &snapshot.links {
         Links::Inline(groups) => {

@@ -23,6 +23,9 @@ pub const SEGMENT_PAGES_MAX: usize = 1 << 22;
 /// The greatest number that a page can have: SQLite's.
 pub const PAGE_NUMBER_MAX: u32 = 4_294_967_294;
 
+/// The greatest position in a stream.
+pub const POSITION_MAX: u64 = i64::MAX as u64;
+
 /// Changes of a stream, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -164,7 +167,7 @@ impl Segment {
             }
             pages += change.pages.len();
         }
-        if position > i64::MAX as u64 {
+        if position > POSITION_MAX {
             return wrong("its positions are too great");
         }
         if pages > SEGMENT_PAGES_MAX || self.chunk_pages == 0 {
@@ -178,7 +181,7 @@ impl Segment {
 }
 
 /// Which state of which stream a snapshot is.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize)]
 #[cbor(map)]
 pub struct StreamPoint {
     /// The stream.
@@ -194,7 +197,7 @@ pub struct StreamPoint {
 }
 
 /// A time of which the states of a source are not known.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize)]
 #[cbor(map)]
 pub struct Gap {
     /// The time of the last state that is known; until the snapshot's own time nothing is.

@@ -275,6 +275,21 @@ impl Index {
         Ok(())
     }
 
+    /// Every segment of a stream, of whatever source, by where it begins; of those that begin
+    /// at one state the longest first. For whoever looks at what there is: what can be shown
+    /// is another question, see [`Index::each_in_line`].
+    ///
+    /// # Errors
+    ///
+    /// What `each` returns; [`Error::Corrupt`] if a row is not what was written.
+    pub fn each_segment<E: From<Error>>(
+        &self,
+        stream: &StreamId,
+        each: impl FnMut(SegmentRow) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.each_row("stream = ?1 ORDER BY after, last DESC", (stream.0.as_slice(),), each)
+    }
+
     fn each_row<E: From<Error>>(
         &self,
         which: &str,

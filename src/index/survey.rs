@@ -7,6 +7,7 @@
 //! be compared with row by row. Only when a pack was last found whole is kept.
 
 mod damage;
+mod moments;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use super::{Error, Index, Result, connect, optional};
 use crate::base::{PackId, RecordId};
 
 pub use damage::{ClaimedChunk, DamageRow, NodeSums};
+pub use moments::SegmentLoss;
 
 const TABLES: &str = "
 PRAGMA temp_store = FILE;
@@ -58,6 +60,13 @@ CREATE TEMP TABLE concerned (
 ) WITHOUT ROWID;
 CREATE TEMP TABLE file (
     object INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (object, name)
+) WITHOUT ROWID;
+-- States of segments that lack pages, and the next position that is stored whole.
+CREATE TEMP TABLE segment_loss (
+    object INTEGER NOT NULL, segment BLOB NOT NULL, stream BLOB NOT NULL, source TEXT NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, since INTEGER NOT NULL,
+    since_nanos INTEGER NOT NULL, until INTEGER NOT NULL, until_nanos INTEGER NOT NULL,
+    whole_again INTEGER, PRIMARY KEY (object, segment)
 ) WITHOUT ROWID;
 -- Directories whose files were named.
 CREATE TEMP TABLE named (dir BLOB PRIMARY KEY) WITHOUT ROWID;

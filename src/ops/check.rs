@@ -3,12 +3,13 @@
 //! In this order, so that each step builds on the one before:
 //!
 //! ```text
-//! log    asof.json, key files, every record, chains, checkpoints
-//! packs  every claimed pack is in the store with its size
-//! read   if asked for: packs are read whole and every chunk is compared with its id
-//! trees  every node of every snapshot is read once, counts and links are added up,
-//!        and every chunk that a file needs is looked for in a pack that is there
-//! files  what the damage is of: sources, snapshots, paths
+//! log      asof.json, key files, every record, chains, checkpoints
+//! packs    every claimed pack is in the store with its size
+//! read     if asked for: packs are read whole and every chunk is compared with its id
+//! trees    every node of every snapshot is read once, counts and links are added up,
+//!          and every chunk that a file needs is looked for in a pack that is there
+//! streams  every chunk of a segment is looked for, and what leads nowhere is named
+//! files    what the damage is of: sources, snapshots, paths
 //! ```
 //!
 //! What is damaged stops nothing: it is noted, with everything that depends on it. What
@@ -28,6 +29,7 @@ mod links;
 mod log;
 mod nodes;
 mod packs;
+mod segments;
 mod trees;
 
 use std::collections::BTreeMap;
@@ -38,7 +40,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::base::{Progress, SnapshotId, Stop, UnixTime};
+use crate::base::{Progress, SnapshotId, Stop, StreamId, UnixTime};
 use crate::index::Survey;
 use crate::ops::Result;
 use crate::repo::reader::{Reader, ReaderOptions};
@@ -126,6 +128,10 @@ pub struct CheckReport {
     pub snapshots: u64,
     /// Nodes of their trees.
     pub nodes: u64,
+    /// Segments of streams.
+    pub segments: u64,
+    /// Segments of which something cannot be read.
+    pub segments_damaged: u64,
     /// Snapshots of which something cannot be read.
     pub snapshots_damaged: u64,
     /// How many objects are damaged.
@@ -152,6 +158,32 @@ pub struct Damaged {
     /// The first of them, as `SOURCE:/PATH`. Of a directory that ends in `/`, what is in
     /// it cannot be listed.
     pub files: Vec<String>,
+    /// How many segments of followed databases are concerned.
+    pub segments_concerned: u64,
+    /// The first of them.
+    pub segments: Vec<DamagedSegment>,
+}
+
+/// A segment that damage concerns. The states that lack pages are these, and those after
+/// them until one that is stored whole, unless the same pages were written again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedSegment {
+    /// The segment.
+    pub segment: SnapshotId,
+    /// The source.
+    pub source: String,
+    /// The stream.
+    pub stream: StreamId,
+    /// The position of the first state that lacks pages.
+    pub first: u64,
+    /// That of the last one in the segment.
+    pub last: u64,
+    /// When the first was seen.
+    pub since: UnixTime,
+    /// When the last was.
+    pub until: UnixTime,
+    /// The position of the next state that is stored whole; none if there is none yet.
+    pub whole_again: Option<u64>,
 }
 
 /// A source that damage concerns.
@@ -173,6 +205,8 @@ pub struct DamagedSource {
 const OBJECTS_SHOWN: usize = 1000;
 /// How many files are named of each.
 const FILES_SHOWN: usize = 100;
+/// How many segments are named of each.
+const SEGMENTS_SHOWN: usize = 100;
 /// How many harmless objects are named.
 const REMARKS_SHOWN: usize = 20;
 
@@ -225,6 +259,7 @@ pub fn check(
     let infos = repo.snapshots()?;
     check.checkpoints()?;
     check.trees(&infos)?;
+    check.segments(&infos)?;
     check.name_files(&infos)?;
     check.finish(&infos)
 }
@@ -278,6 +313,8 @@ impl Check<'_> {
                 });
             let sources = sources.collect();
             let files = self.survey.files(row.number, FILES_SHOWN)?;
+            let (segments_concerned, segments) =
+                self.survey.segment_losses(row.number, SEGMENTS_SHOWN)?;
             self.report.damaged.push(Damaged {
                 object: row.name,
                 why: row.why,
@@ -285,6 +322,8 @@ impl Check<'_> {
                 sources,
                 files_concerned: row.files,
                 files: files.iter().map(|name| shown(name)).collect(),
+                segments_concerned,
+                segments: segments.into_iter().map(DamagedSegment::from).collect(),
             });
         }
         for (object, why) in self.survey.harmless(REMARKS_SHOWN)? {
@@ -294,6 +333,7 @@ impl Check<'_> {
         self.report.nodes = self.survey.nodes()?;
         self.report.snapshots = infos.len() as u64;
         self.report.snapshots_damaged = self.survey.snapshots_concerned()?;
+        self.report.segments_damaged = self.survey.segments_lost()?;
         Ok(self.report)
     }
 }

@@ -14,21 +14,27 @@
 //! behind, or a store that nobody wrote to since, forgets it later. Expired snapshots
 //! take no place in a policy; only a tag or an id that is to be kept holds them.
 
+//!
+//! **Moments.** What a followed database was at any moment is made from a snapshot of it. A
+//! policy leaves such snapshots alone, and counts them for nothing: what makes a history
+//! thinner is another work. To forget one by name is refused if there are moments that
+//! nothing else leads to. `with_moments` asks for both.
+
 pub mod policy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::base::units::show_duration;
-use crate::base::{SnapshotId, UnixTime, WriterId};
+use crate::base::{SnapshotId, StreamId, UnixTime, WriterId};
 use crate::format::fact::{Fact, Forget};
 use crate::ops::select::{check_known, snapshot_among, timelines};
 use crate::ops::{Error, Result};
 use crate::repo::log::{Chain, EncodedFact};
-use crate::repo::{Repository, SnapshotInfo, grace};
+use crate::repo::{Repository, SnapshotInfo, grace, streams};
 use crate::view::selector::State;
 use crate::view::{Selector, Zone};
 
@@ -79,6 +85,8 @@ pub struct ForgetOptions {
     pub by_taken: bool,
     /// Forget also all of a source, and the newest of a writer.
     pub allow_empty: bool,
+    /// Forget also snapshots that moments of followed databases are made from.
+    pub with_moments: bool,
     /// Decide, and publish nothing.
     pub dry_run: bool,
     /// Why, for people.
@@ -157,7 +165,13 @@ fn decide(repo: &Repository, options: &ForgetOptions, zone: &Zone) -> Result<For
     let infos = repo.snapshots()?;
     let store_time = repo.index().newest_receipt()?.unwrap_or(i64::MIN);
     let (mut fates, late) = match &options.what {
-        What::Named(selectors) => (named(&infos, selectors, zone, repo.clock().now())?, 0),
+        What::Named(selectors) => {
+            let fates = named(&infos, selectors, zone, repo.clock().now())?;
+            if !options.with_moments {
+                refuse_moments(repo, &infos, &fates)?;
+            }
+            (fates, 0)
+        }
         What::Policies(policies) => {
             let present = repo.clock().now().min(UnixTime::new(store_time, 999_999_999));
             by_policy(&infos, policies, options, zone, present)?
@@ -230,6 +244,45 @@ fn named(
     Ok(fates)
 }
 
+/// Refuses to forget what moments are made from that nothing else leads to.
+fn refuse_moments(repo: &Repository, infos: &[Arc<SnapshotInfo>], fates: &[Fate]) -> Result<()> {
+    let named: HashSet<SnapshotId> = fates.iter().map(|fate| fate.id).collect();
+    let points = infos.iter().filter(|info| named.contains(&info.snapshot.id));
+    let concerned: BTreeMap<(&str, StreamId), SnapshotId> =
+        points.filter_map(|info| Some((stream_of(info)?.0, info.snapshot.id))).collect();
+    for ((source, stream), id) in concerned {
+        let bases = infos.iter().filter_map(|info| {
+            let (of, position) = stream_of(info)?;
+            (of == (source, stream)).then_some((position, info.snapshot.id))
+        });
+        let all: BTreeSet<(u64, SnapshotId)> = bases.collect();
+        let shown = |stays: &dyn Fn(&SnapshotId) -> bool| {
+            let bases = all.iter().filter(|(_, id)| stays(id));
+            let mut bases: Vec<u64> = bases.map(|(position, _)| *position).collect();
+            bases.dedup();
+            streams::count_shown(repo, source, &stream, &bases)
+        };
+        let lost = shown(&|_| true)?.saturating_sub(shown(&|id| !named.contains(id))?);
+        if lost > 0 {
+            return Err(Error::Invalid {
+                what: format!(
+                    "{lost} moments of {source} are made from what was named, as id:{}, and cannot \
+                     be shown without it: say --with-moments to lose them as well; `asof log \
+                     {source}` lists them",
+                    id.short()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Of which source and stream a snapshot is a state, and its position.
+fn stream_of(info: &SnapshotInfo) -> Option<((&str, StreamId), u64)> {
+    let point = info.snapshot.point.as_ref()?;
+    Some(((info.snapshot.source.as_str(), point.stream), point.position))
+}
+
 /// What is forgotten because it expired, or because no policy keeps it; and how many are
 /// kept only because they were received late.
 fn by_policy(
@@ -245,10 +298,15 @@ fn by_policy(
     }
     policies.all().try_for_each(|policy| check(policy, infos, zone, present))?;
     let mut sources: BTreeMap<&str, Vec<&SnapshotInfo>> = BTreeMap::new();
+    let mut fates = Vec::new();
     for info in infos {
         let name = info.snapshot.source.as_str();
         if options.sources.is_empty() || options.sources.iter().any(|source| source == name) {
-            sources.entry(name).or_default().push(info);
+            if info.snapshot.point.is_some() && !options.with_moments {
+                fates.push(fate(info, false, vec![MOMENTS.to_owned()]));
+            } else {
+                sources.entry(name).or_default().push(info);
+            }
         }
     }
     let expiring = |infos: &Vec<&SnapshotInfo>| infos.iter().any(|i| i.snapshot.expires.is_some());
@@ -258,7 +316,6 @@ fn by_policy(
                     into the configuration file under [retention]";
         return Err(Error::Invalid { what: what.to_owned() });
     }
-    let mut fates = Vec::new();
     let mut late = 0;
     let mut emptied = Vec::new();
     for (source, infos) in sources {
@@ -284,6 +341,7 @@ fn by_policy(
 }
 
 const EXPIRED: &str = "expired";
+const MOMENTS: &str = "moments are made from it";
 
 /// Checks that a policy says what was meant.
 fn check(

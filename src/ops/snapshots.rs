@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::base::{SnapshotId, UnixTime, WriterId};
 use crate::format::fact::Counts;
+use crate::format::segment::StreamPoint;
 use crate::ops::Result;
 use crate::ops::select::timelines;
 use crate::repo::{Library, SnapshotInfo};
@@ -71,6 +72,9 @@ pub struct Row {
     pub counts: Counts,
     /// From when on it is no longer wanted, if that was said.
     pub expires: Option<UnixTime>,
+    /// Of a database that is followed, which of its states it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point: Option<StreamPoint>,
     /// The program that took it.
     pub program: String,
     /// The key that signed it.
@@ -120,6 +124,7 @@ pub fn rows(infos: &[Arc<SnapshotInfo>], filter: &Filter) -> Vec<Row> {
                 parent: snapshot.parent,
                 counts: snapshot.counts,
                 expires: snapshot.expires,
+                point: snapshot.point.clone(),
                 program: snapshot.program.clone(),
                 writer: info.writer,
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::ops::Result;
-use crate::repo::Repository;
+use crate::repo::{Repository, streams};
 
 /// Figures of one source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -18,6 +18,12 @@ pub struct SourceStats {
     pub bytes: u64,
     /// Bytes of files in all its snapshots, each counted in full.
     pub bytes_all: u64,
+    /// Segments of its streams.
+    pub segments: u64,
+    /// States that these lead to.
+    pub states: u64,
+    /// Bytes of the pages in them.
+    pub segment_bytes: u64,
 }
 
 /// Figures of a repository.
@@ -58,6 +64,20 @@ pub fn stats(repo: &Repository) -> Result<StatsReport> {
         stats.files = counts.files;
         stats.bytes = counts.bytes;
         stats.bytes_all = stats.bytes_all.saturating_add(counts.bytes);
+    }
+    for (source, stream) in repo.index().streams()? {
+        let stats = sources.entry(source.clone()).or_default();
+        repo.index().each_segment(&stream, |row| -> Result<()> {
+            let (_, segment) = streams::decode(repo, &row)?;
+            if segment.source != source {
+                return Ok(());
+            }
+            let bytes = (segment.pages() as u64).saturating_mul(segment.page_bytes.into());
+            stats.segments += 1;
+            stats.states += segment.changes.len() as u64;
+            stats.segment_bytes = stats.segment_bytes.saturating_add(bytes);
+            Ok(())
+        })?;
     }
     let (records, packs, chunks, stored_bytes) = repo.index().counts()?;
     let logical_bytes = sources.values().fold(0, |sum: u64, s| sum.saturating_add(s.bytes_all));

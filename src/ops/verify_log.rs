@@ -105,7 +105,7 @@ pub struct LogRow {
     pub late: bool,
     /// How many facts of each kind it has that its signer may publish.
     pub facts: BTreeMap<&'static str, u64>,
-    /// Of which sources its snapshots are.
+    /// Of which sources its snapshots and segments are.
     pub sources: BTreeSet<String>,
 }
 

@@ -23,12 +23,14 @@
 //! base ([`interval`]) and read out of the segment that has it, or out of the base.
 
 mod interval;
+pub mod reach;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
 use self::interval::{Interval, Place};
+pub use self::reach::{Reach, count_shown};
 use crate::base::{ChunkId, SnapshotId, StreamId, UnixTime};
 use crate::cache::MemoryCache;
 use crate::codec::hash::ChunkKind;
@@ -274,7 +276,7 @@ impl States {
             root,
             links: Links::Inline(Vec::new()),
             point: point.map(|point| StreamPoint {
-                position: point.position + u64::from(known.step),
+                position: point.position.saturating_add(known.step.into()),
                 ..point.clone()
             }),
             ..base.info.snapshot.clone()
@@ -422,10 +424,15 @@ impl States {
             }
         }
         let last = bases[..before].last().filter(|last| Some(*last) != timely);
+        let mut refusal = None;
         for base in timely.into_iter().chain(last) {
             let line = self.line(library, stream, base, &bases, position)?;
             let Some((base, interval)) = line else { continue };
-            let Some(state) = interval.state(position) else { continue };
+            let Some(state) = interval.state(position) else {
+                let told = interval.refusal().filter(|_| !interval.reaches(position));
+                refusal = refusal.or(told);
+                continue;
+            };
             let known = Arc::new(Known {
                 at: state.at,
                 receipt: state.receipt,
@@ -437,7 +444,7 @@ impl States {
             self.known.put(*id, Arc::clone(&known), 1);
             return Ok(Some(known));
         }
-        Ok(None)
+        refusal.map_or(Ok(None), Err)
     }
 
     fn is_timely(&self, stream: (&str, &StreamId), base: &BaseRow, itself: bool) -> Result<bool> {
@@ -485,16 +492,13 @@ impl States {
                 break;
             }
         }
-        let mut segments = Vec::new();
+        let mut added = interval.begin();
         self.repo.index().each_in_line(stream, (interval.upto(), upto), |row| {
-            let (refs, segment) = decode(&self.repo, &row)?;
-            segments.push((row, refs, segment));
+            // One at a time: decoded, they are many times as large as what is kept of them.
+            interval.add(&mut added, &row, decode(&self.repo, &row)?);
             Ok::<(), Error>(())
         })?;
-        if let Err(why) = interval.extend(segments) {
-            let (source, base) = (stream.0, row.position);
-            tracing::warn!(%source, base, why, "not all states can be shown");
-        }
+        interval.finish(added);
         let line = (base, Arc::new(interval));
         self.lines.put(row.snapshot, line.clone(), line.1.weight());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) =

@@ -14,5 +14,6 @@ mod rng;
 mod rules;
 mod run;
 mod seeds;
+mod stream;
 mod tree;
 mod world;

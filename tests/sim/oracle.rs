@@ -14,6 +14,7 @@ use asof::repo::reader::ReaderOptions;
 use asof::repo::rules::Rules;
 use asof::repo::{self, FileContent, Library, LocalOptions, Repository, Shelf, SnapshotInfo};
 
+use crate::stream::Watched;
 use crate::tree::Content;
 use crate::world::{OBSERVER, Rights, SimStore, World};
 
@@ -32,6 +33,7 @@ pub struct Oracle {
     promised: BTreeSet<SnapshotId>,
     /// The snapshots that somebody wanted to forget.
     given_up: HashSet<SnapshotId>,
+    pub segments: Watched,
     pub checks: usize,
     again: bool,
 }
@@ -57,6 +59,7 @@ impl Oracle {
             read_from: HashMap::new(),
             promised: BTreeSet::new(),
             given_up: HashSet::new(),
+            segments: Watched::default(),
             checks: 0,
             again: false,
         }
@@ -101,7 +104,7 @@ impl Oracle {
             return self.check_as_new();
         }
         self.repo.sync(true).map_err(|error| format!("the log cannot be read: {error:?}"))?;
-        for from in self.read_from.values_mut() {
+        for from in self.read_from.values_mut().chain(self.segments.read_from.values_mut()) {
             if from.iter().any(|key| changes.deleted.contains(key)) {
                 from.clear();
             }
@@ -114,6 +117,7 @@ impl Oracle {
         let _ = std::fs::remove_dir_all(&self.local.cache_dir);
         self.repo = open(&self.world, &self.store, (self.credential)(), &self.local, self.rules);
         self.read_from.clear();
+        self.segments.read_from.clear();
         self.repo.sync(true).map_err(|error| format!("the log cannot be read: {error:?}"))?;
         self.check_all()
     }
@@ -156,6 +160,8 @@ impl Oracle {
                 self.store.take_read().into_iter().filter(|k| k.starts_with("packs/")).collect();
             self.read_from.insert(id, from);
         }
+        let (repo, local) = (&self.repo, &self.local);
+        self.checks += self.segments.check(repo, local, &self.store, &self.given_up)?;
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ use asof::store::Store;
 
 use crate::oracle::read_through;
 use crate::rng::Rng;
+use crate::stream;
 use crate::tree::Content;
 use crate::world::{Party, SimStore};
 
@@ -129,7 +130,7 @@ impl Desk {
     }
 
     /// Opens the repository and learns what is new, as the command does.
-    fn open_new(&self) -> repo::Result<Arc<Repository>> {
+    pub fn open_new(&self) -> repo::Result<Arc<Repository>> {
         let repo = self.open()?;
         if repo.keys().can_read() {
             repo.sync(false)?;
@@ -146,6 +147,12 @@ pub enum Deed {
         tag: String,
         force: bool,
         skip_if_unchanged: bool,
+    },
+    /// Publishes a segment that begins at that position and has that content.
+    Follow {
+        source: String,
+        after: u64,
+        content: usize,
     },
     Forget {
         keep: usize,
@@ -169,6 +176,8 @@ pub enum Deed {
 /// How it ended.
 pub enum Outcome {
     BackedUp(Result<Box<BackupReport>, Trouble>),
+    /// Where the segment begins.
+    Followed(Result<u64, Trouble>),
     Forgot(Result<usize, Trouble>),
     Collected(Result<String, Trouble>),
     Read(Result<Box<ReadBack>, Trouble>),
@@ -217,6 +226,9 @@ pub fn perform(deed: Deed, desk: &Desk) -> Outcome {
                 Err(error) => Err(error.into()),
             })
         }
+        Deed::Follow { source, after, content } => {
+            Outcome::Followed(stream::publish(desk, source, after, content).map(|()| after))
+        }
         Deed::Forget { keep, chance } => Outcome::Forgot(forget(desk, keep, chance)),
         Deed::Collect { how, chance } => Outcome::Collected(match desk.open() {
             Ok(repo) => how(&repo, desk, &mut Rng::new(chance)),
@@ -241,6 +253,7 @@ fn forget(desk: &Desk, keep: usize, chance: u64) -> Result<usize, Trouble> {
         let old = &ids[..ids.len().saturating_sub(keep)];
         chosen.extend(old.iter().filter(|_| rng.chance(700)));
     }
+    chosen.extend(stream::expendable(&repo, keep, &mut rng)?);
     if chosen.is_empty() {
         return Ok(0);
     }

@@ -22,6 +22,7 @@ use crate::oracle::{Oracle, dir_in};
 use crate::party::{Collect, Deed, Desk, Keys, Outcome, Pass, Role, copy_dir, perform};
 use crate::quiet;
 use crate::rng::Rng;
+use crate::stream;
 use crate::tree::Tree;
 use crate::world::{Fate, OBSERVER, Party, Rights, SimStore, Temper, Then, Waiting, World};
 
@@ -437,6 +438,18 @@ impl Run {
             Role::Writer if self.plan.liar && self.members[party].pass == Pass::Untrusted => {
                 Deed::Lie { chance }
             }
+            // Where nothing makes some course of events frequent, and none is laid down.
+            Role::Writer
+                if self.plan.bias.is_none()
+                    && self.plan.script.is_empty()
+                    && self.rng.chance(250) =>
+            {
+                Deed::Follow {
+                    source: format!("s{}", self.members[party].source),
+                    after: self.deeds as u64,
+                    content: self.rng.below(stream::CONTENTS),
+                }
+            }
             Role::Writer => {
                 let tree = self.members[party].source;
                 let tag = format!("deed-{}", self.deeds);
@@ -502,6 +515,9 @@ impl Run {
         let (what, name, several_threads) = match &deed {
             Deed::Backup { source, tag, .. } => {
                 (format!("backs up {source} as {tag}"), "backups", true)
+            }
+            Deed::Follow { after, content, .. } => {
+                (format!("publishes content {content} at {after}"), "segments", true)
             }
             Deed::Forget { keep, .. } => (format!("forgets all but {keep}"), "forgets", false),
             Deed::Collect { .. } if alone => {
@@ -637,6 +653,12 @@ impl Run {
                 self.oracle.check()?;
                 None
             }
+            Outcome::Followed(Ok(after)) => {
+                self.oracle.segments.promise(after);
+                self.oracle.look_again();
+                self.oracle.check()?;
+                None
+            }
             Outcome::Forgot(Ok(count)) => {
                 self.world.note(party, format!("forgot {count}"));
                 None
@@ -669,7 +691,7 @@ impl Run {
                 }
             }
             Outcome::BackedUp(Err(why)) | Outcome::Forgot(Err(why)) => Some(why),
-            Outcome::Lied(Err(why)) => Some(why),
+            Outcome::Lied(Err(why)) | Outcome::Followed(Err(why)) => Some(why),
             Outcome::Collected(Err(why)) | Outcome::Read(Err(why)) => Some(why),
         };
         if let Some(why) = trouble {

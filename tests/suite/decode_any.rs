@@ -6,7 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use asof::base::{
-    ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, UnixTime, WriterId,
+    ChainId, ChunkId, KeyId, PackId, RecordId, RepositoryId, SnapshotId, StreamId, UnixTime,
+    WriterId,
 };
 use asof::codec::compress::{Codec, Compressor, unpack, unpack_prefix};
 use asof::codec::envelope::{Envelope, PublicKey, SecretKey};
@@ -27,6 +28,7 @@ use asof::format::node::{
 };
 use asof::format::pack::{self, Directory, Frame, PackFact};
 use asof::format::record::{Body, Header, Record};
+use asof::format::segment::{Change, Gap, PAGES, Segment, StreamPoint};
 use asof::format::writerfile::WriterFile;
 use asof::repo::packer::{
     BuiltPack, FrameChunk, PackBuilder, PackedFrame, open_frame, open_pack, verify_chunks,
@@ -99,6 +101,13 @@ fn decode_all(bytes: &[u8]) {
             }
         }),
         ("fact", |b| {
+            if let Ok((_, Fact::Segment(segment))) = Fact::decode(b) {
+                // Whatever it says, it can be gone through.
+                let last = segment.states().last().map(|state| state.position);
+                assert_eq!(last.unwrap_or(segment.after), segment.last().0);
+                let numbers = segment.changes.iter().flat_map(Change::numbers);
+                assert_eq!(numbers.count(), segment.pages());
+            }
             if let Ok((refs, fact)) = Fact::decode(b)
                 && !matches!(fact, Fact::Unknown(_))
             {
@@ -267,13 +276,30 @@ fn good() -> Vec<Vec<u8>> {
         expires: Some(at),
         ..Snapshot::new(SnapshotId([1; 16]), "web", root, Owner::default(), at)
     };
+    let gap = Gap { since: at, stream: StreamId([1; 16]), position: 9, reason: "r".into() };
+    let point = StreamPoint { stream: StreamId([2; 16]), position: 7, gap: Some(gap) };
+    let change = |step, pages: &[u32]| Change { step, delay: 5, size: 9, pages: pages.to_vec() };
+    let segment = Segment {
+        id: SnapshotId([3; 16]),
+        source: "shop".into(),
+        stream: StreamId([2; 16]),
+        kind: PAGES.into(),
+        after: 7,
+        begins: at,
+        within: 1,
+        changes: vec![change(1, &[1, 1]), change(300, &[9])],
+        page_bytes: 4096,
+        chunk_pages: 2,
+    };
     let facts = [
         Fact::Pack(Box::new(pack_fact.clone())),
         Fact::Snapshot(Box::new(Snapshot {
             links: Links::Nodes(vec![(group.id, 1)]),
             ..snapshot.clone()
         })),
+        Fact::Snapshot(Box::new(Snapshot { point: Some(point), ..snapshot.clone() })),
         Fact::Snapshot(Box::new(snapshot)),
+        Fact::Segment(Box::new(segment)),
         Fact::Pin(Pin::Chain(ChainId([1; 16]), 3)),
         Fact::Pin(Pin::Snapshot(SnapshotId([1; 16]))),
         Fact::Forget(Forget { snapshots: vec![SnapshotId([1; 16])], reason: Some("r".into()) }),
@@ -440,6 +466,9 @@ fn rows_of_the_smallest_values_do_not_explode() {
         item(7, row(&[], &[0xa0])),
         row(&[0xa6, 0, 0, 1], &[0]),
         item(4, row(&[0xa1, 0], &[0x40])),
+        item(11, row(&[0xa1, 7], &[0x84, 1, 1, 1, 0x80])),
+        item(11, row(&[0xa1, 7], &[0x84, 1, 1, 1, 0x81, 1])),
+        item(11, row(&[0xa1, 7, 0x81, 0x84, 1, 1, 1], &[1])),
     ] {
         decode_all(&bytes);
     }

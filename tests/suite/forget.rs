@@ -101,6 +101,7 @@ fn options(what: What) -> ForgetOptions {
         sources: Vec::new(),
         by_taken: false,
         allow_empty: false,
+        with_moments: false,
         dry_run: false,
         reason: Some("test".into()),
     }

@@ -50,6 +50,7 @@ fn forget_named(repo: &Repository, id: &str, dry_run: bool) -> asof::ops::Result
         sources: Vec::new(),
         by_taken: false,
         allow_empty: true,
+        with_moments: false,
         dry_run,
         reason: None,
     };

@@ -46,8 +46,7 @@ impl World {
     }
 
     pub fn forget(&self, id: SnapshotId) {
-        let fact = Fact::Forget(Forget { snapshots: vec![id], reason: None });
-        Chain::default().publish(&self.repo.open(), vec![EncodedFact::of(&fact)], None).unwrap();
+        forget_in(&self.repo, id);
     }
 
     /// The same store, as if nothing that happens here from now on happened there.
@@ -79,6 +78,12 @@ impl World {
         fresh.restore(selector, out.path());
         assert_eq!(differences(tree, out.path()), "");
     }
+}
+
+/// Forgets a snapshot or a segment, wherever it is.
+pub fn forget_in(repo: &TestRepo, id: SnapshotId) {
+    let fact = Fact::Forget(Forget { snapshots: vec![id], reason: None });
+    Chain::default().publish(&repo.open(), vec![EncodedFact::of(&fact)], None).unwrap();
 }
 
 /// Collects in a repository, wherever its store is.

@@ -51,6 +51,9 @@ pub struct ForgetArgs {
     /// Forget also every snapshot of a source, or the newest, if no rule keeps it
     #[arg(long)]
     pub allow_empty: bool,
+    /// Forget also what moments of followed databases are made from, and so these moments
+    #[arg(long)]
+    pub with_moments: bool,
     /// Say what would be forgotten and why, and forget nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,

@@ -16,6 +16,8 @@ use crate::view::Zone;
 
 /// How many files are named of each damaged object.
 const FILES_SHOWN: usize = 10;
+/// How many segments.
+const SEGMENTS_SHOWN: usize = 10;
 
 const PUT_BACK: &str = "put damaged objects back under their names, from another copy of the store \
                         or an older version that the bucket keeps";
@@ -84,7 +86,10 @@ fn ending(context: &Context, done: Done, damaged_objects: u64, next: &str) -> Do
 
 /// Whether all that the damage costs was told.
 fn is_all_named(report: &CheckReport) -> bool {
-    let told = |damaged: &Damaged| damaged.files_concerned <= FILES_SHOWN as u64;
+    let told = |damaged: &Damaged| {
+        damaged.files_concerned <= FILES_SHOWN as u64
+            && damaged.segments_concerned <= SEGMENTS_SHOWN as u64
+    };
     report.damaged_objects == report.damaged.len() as u64 && report.damaged.iter().all(told)
 }
 
@@ -92,12 +97,20 @@ fn title(report: &CheckReport) -> String {
     if report.damaged_objects == 0 {
         return "no damage was found".to_owned();
     }
-    format!(
+    let mut title = format!(
         "{} damaged; {} of {} cannot be restored whole",
         count(report.damaged_objects, "object is", "objects are"),
         show_count(report.snapshots_damaged),
         count(report.snapshots, "snapshot", "snapshots")
-    )
+    );
+    if report.segments_damaged > 0 {
+        title.push_str(&format!(
+            ", {} of {} lack pages",
+            show_count(report.segments_damaged),
+            count(report.segments, "segment", "segments")
+        ));
+    }
+    title
 }
 
 fn figures(report: &CheckReport, read_data: bool) -> Vec<String> {
@@ -110,6 +123,9 @@ fn figures(report: &CheckReport, read_data: bool) -> Vec<String> {
         ),
         format!("{} ({})", count(report.packs, "pack", "packs"), show_size(report.pack_bytes)),
     ];
+    if report.segments > 0 {
+        lines.push(format!("{} of streams", count(report.segments, "segment", "segments")));
+    }
     if read_data {
         lines.push(format!(
             "{} read whole ({})",
@@ -135,7 +151,10 @@ fn show(context: &Context, zone: &Zone, damaged: &Damaged) -> Result<(), Failure
     let out = &context.out;
     out.line(&format!("{}: {}", printable(damaged.object.as_bytes()), damaged.why))?;
     // What a record or a key file costs is not told by what trees need.
-    if damaged.sources.is_empty() && damaged.object.starts_with(names::PACKS) {
+    if damaged.sources.is_empty()
+        && damaged.segments.is_empty()
+        && damaged.object.starts_with(names::PACKS)
+    {
         out.line("  nothing that a snapshot needs is lost by it")?;
     }
     if damaged.chunks > 0 {
@@ -150,6 +169,25 @@ fn show(context: &Context, zone: &Zone, damaged: &Damaged) -> Result<(), Failure
             time(zone, source.newest_shown_from),
             if source.is_latest { ", the newest that there is" } else { "" }
         ))?;
+    }
+    for segment in damaged.segments.iter().take(SEGMENTS_SHOWN) {
+        let whole = match segment.whole_again {
+            Some(position) => format!("position {position} is stored whole again"),
+            None => "none after them is stored whole yet".to_owned(),
+        };
+        out.line(&format!(
+            "  states of {} at positions {} to {}, {} to {}; {whole} (segment {})",
+            segment.source,
+            segment.first,
+            segment.last,
+            time(zone, segment.since),
+            time(zone, segment.until),
+            segment.segment.short()
+        ))?;
+    }
+    let more = damaged.segments_concerned.saturating_sub(SEGMENTS_SHOWN as u64);
+    if more > 0 {
+        out.line(&format!("  and {} more", count(more, "segment", "segments")))?;
     }
     for file in damaged.files.iter().take(FILES_SHOWN) {
         out.line(&format!("  {}", printable(file.as_bytes())))?;

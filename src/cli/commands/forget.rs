@@ -28,6 +28,7 @@ pub fn forget(context: &Context, args: &ForgetArgs) -> Result<Done, Failure> {
         sources: args.sources.clone(),
         by_taken: args.by_taken,
         allow_empty: args.allow_empty,
+        with_moments: args.with_moments,
         dry_run: args.dry_run,
         reason: args.reason.clone(),
     };

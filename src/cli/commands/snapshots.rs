@@ -105,6 +105,25 @@ pub fn stats(context: &Context) -> Result<Done, Failure> {
         context.out.table(&table)?;
         context.out.line("")?;
     }
+    let followed = stats.sources.iter().filter(|(_, of)| of.segments > 0);
+    let mut streams = Table::new(&[
+        ("FOLLOWED", left),
+        ("SEGMENTS", right),
+        ("STATES", right),
+        ("CHANGED", right),
+    ]);
+    for (source, of) in followed.clone() {
+        streams.row([
+            source.clone(),
+            show_count(of.segments),
+            show_count(of.states),
+            show_size(of.segment_bytes),
+        ]);
+    }
+    if followed.count() > 0 {
+        context.out.table(&streams)?;
+        context.out.line("")?;
+    }
     let ratio = stats.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.1}"));
     let mut totals = Table::new(&[("", left), ("", left)]);
     for (name, value) in [

@@ -59,7 +59,8 @@ pub struct DamageRow {
 /// Damage: what is wrong for certain, or cost something that is needed.
 const IS_DAMAGE: &str = "(certain
     OR EXISTS (SELECT 1 FROM below WHERE below.object = number)
-    OR EXISTS (SELECT 1 FROM concerned WHERE concerned.object = number))";
+    OR EXISTS (SELECT 1 FROM concerned WHERE concerned.object = number)
+    OR EXISTS (SELECT 1 FROM segment_loss WHERE segment_loss.object = number))";
 
 impl Survey {
     /// Every claim of a chunk.

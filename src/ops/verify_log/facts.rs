@@ -11,10 +11,13 @@ use crate::format::fact::{Fact, Signer, may_publish};
 pub(super) struct Said {
     /// How many facts of each kind its signer may publish.
     pub(super) counts: BTreeMap<&'static str, u64>,
-    /// The sources of its snapshots.
+    /// The sources of its snapshots and segments.
     pub(super) sources: BTreeSet<String>,
     /// The earliest and the latest time at which a snapshot of it was taken.
     pub(super) taken: Option<(UnixTime, UnixTime)>,
+    /// The latest time at which a state was seen that a segment of it leads to. How long before
+    /// its receipt the first was says nothing: changes wait for as long as a machine is offline.
+    pub(super) seen: Option<UnixTime>,
     /// Its snapshots, each with the one that it was compared with.
     pub(super) snapshots: Vec<(SnapshotId, Option<SnapshotId>)>,
     /// Snapshots that it forgets.
@@ -62,6 +65,10 @@ pub(super) fn look_at<'a>(
                 said.taken = Some((first.min(at), last.max(at)));
                 said.snapshots.push((snapshot.id, snapshot.parent));
                 said.sources.insert(snapshot.source);
+            }
+            Fact::Segment(segment) => {
+                said.seen = said.seen.max(Some(segment.last().1));
+                said.sources.insert(segment.source);
             }
             Fact::Forget(forget) => said.forgotten.extend(forget.snapshots),
             Fact::Revoke(revoke) if revoke.writer == owner => said.faults.push((

@@ -64,7 +64,7 @@ kinds! {
     Revoked "revoked",
     /// A fact that only the owner may publish, by a writer.
     WrongRole "wrong-role",
-    /// A snapshot of a source that is not in its writer's certificate.
+    /// A snapshot or a segment of a source that is not in its writer's certificate.
     WrongSource "wrong-source",
     /// A fact that does not decode, or says what nobody can.
     BadFact "bad-fact",

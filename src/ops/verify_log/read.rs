@@ -165,7 +165,7 @@ impl Verify<'_> {
         let Told { header, claimed, deadline, signer, mut said } = told;
         self.lineage.add(id, &mut said);
         let about = About { claimed: Some(claimed), ..about.with(&header) };
-        let claims = Claims { hour, at: claimed, taken: said.taken };
+        let claims = Claims { hour, at: claimed, taken: said.taken, seen: said.seen };
         for (kind, what) in self.room.faults(receipt, claims) {
             self.findings.add(Finding::problem(kind, about.clone(), what));
         }

@@ -33,6 +33,8 @@ pub(super) struct Claims {
     pub(super) at: UnixTime,
     /// The earliest and the latest of its snapshots.
     pub(super) taken: Option<(UnixTime, UnixTime)>,
+    /// The latest of the states that its segments lead to.
+    pub(super) seen: Option<UnixTime>,
 }
 
 impl Room {
@@ -58,6 +60,10 @@ impl Room {
                     faults.push((kind, what));
                 }
             }
+        }
+        let seen = claims.seen.and_then(|at| self.off(at, 0, receipt));
+        if let Some((kind, by)) = seen.filter(|(kind, _)| is_ahead(*kind) && !same(*kind)) {
+            faults.push((kind, format!("a state in it was seen, it says, {by} the receipt")));
         }
         match claims.hour.begins() {
             None => faults.push((FindingKind::Misnamed, "its name has no hour".into())),
@@ -104,6 +110,7 @@ mod tests {
             hour: Hour::of(time(hour)),
             at: time(at),
             taken: taken.map(|(first, last)| (time(*first), time(*last))),
+            seen: None,
         };
         let faults = Room::of(HOUR).faults(time(0), claims);
         faults.into_iter().map(|(kind, _)| kind).collect()
@@ -115,7 +122,8 @@ mod tests {
         assert_eq!(kinds(-HOUR, HOUR, &[-86_400, HOUR]), []);
         assert_eq!(kinds(-86_400 - HOUR, -86_400 - HOUR, &[]), []);
         let room = Room::of(1);
-        let claims = |at| Claims { hour: Hour::of(UnixTime::new(NOON, 0)), at, taken: None };
+        let claims =
+            |at| Claims { hour: Hour::of(UnixTime::new(NOON, 0)), at, taken: None, seen: None };
         assert!(
             room.faults(UnixTime::new(NOON, 0), claims(UnixTime::new(NOON + 300, 0))).is_empty()
         );

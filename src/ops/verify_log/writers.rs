@@ -18,7 +18,7 @@ pub struct WriterRow {
     pub label: Option<String>,
     /// The sources that its certificate names; none if it may publish all.
     pub allowed: Option<Vec<String>>,
-    /// The sources of which it published snapshots, in so far as they are in the log or in
+    /// The sources of which it published snapshots or segments, in so far as they are in the log or in
     /// a checkpoint.
     pub sources: BTreeSet<String>,
     /// How many records of it there are.
