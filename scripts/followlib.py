@@ -279,7 +279,7 @@ class Place:
                 subprocess.run([f"{HERE}/ceph", "start", self.ceph], check=True, timeout=PATIENCE)
             with open(f"{self.ceph}/env") as file:
                 self.s3 = dict(re.findall(r"export ASOF_TEST_S3_(\w+)=(\S+)", file.read()))
-            self.repository = f"s3://{self.s3['BUCKET']}/follow-{os.getpid()}"
+            self.repository = f"s3://{self.s3['BUCKET']}/follow-{time.time_ns()}"
         else:
             self.repository = os.path.abspath(store)
         with open(self.path("secret"), "w") as file:
