@@ -316,12 +316,12 @@ class Place:
             raise Wrong(f"asof {' '.join(args)} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
         return done.stdout
 
-    def begin(self, *source_options):
+    def begin(self, *init_options):
         """A repository, a key that only writes, and a definition of the source."""
         open(self.path("asof.toml"), "a").close()
-        self.asof("init", "--kdf-cost", "least")
+        self.asof("init", "--kdf-cost", "least", *init_options)
         self.asof("key", "export-writer", "--source", "shop", self.path("writer.key"))
-        self.asof("source", "add", "shop", f"sqlite:{self.database}", *source_options)
+        self.asof("source", "add", "shop", f"sqlite:{self.database}")
 
     def log(self, *args, machine=None):
         """Every line of `asof log --json` but the last, which is the report."""
