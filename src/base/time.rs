@@ -94,6 +94,16 @@ impl UnixTime {
         format!("@{sign}{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
     }
 
+    /// RFC 3339 in UTC with all nine digits. Typed again it means just this instant, where
+    /// fewer digits would mean the last one of their unit.
+    #[must_use]
+    pub fn to_exact(self) -> String {
+        match self.to_timestamp() {
+            Some(at) if self.seconds >= YEAR_1 => format!("{at:.9}"),
+            _ => self.to_seconds(),
+        }
+    }
+
     /// The calendar's view of it, if the calendar reaches that far (years -9999 to 9999).
     #[must_use]
     pub fn to_timestamp(self) -> Option<jiff::Timestamp> {
@@ -158,6 +168,14 @@ impl serde::Serialize for UnixTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exact_text_has_all_its_digits() {
+        let at = |nanos| UnixTime::new(1_700_000_000, nanos).to_exact();
+        assert_eq!(at(400_390_000), "2023-11-14T22:13:20.400390000Z");
+        assert_eq!(at(0), "2023-11-14T22:13:20.000000000Z");
+        assert_eq!(UnixTime::new(YEAR_1 - 1, 5).to_exact(), "@-62135596800.999999995");
+    }
 
     #[test]
     fn arithmetic_carries_and_borrows_across_seconds_and_the_epoch() {

@@ -3,6 +3,8 @@
 //! A line a transaction, in order of time. They are read from the index, a segment at a
 //! time: neither the store nor much memory is asked for, however long the history is.
 
+use serde::Serialize;
+
 use crate::base::{SnapshotId, StreamId, UnixTime};
 use crate::format::segment::Segment;
 use crate::index::{self, BaseRow};
@@ -12,7 +14,7 @@ use crate::repo::streams::state_id;
 use crate::repo::{self, Repository};
 
 /// What is listed.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Listed {
     /// A state that can be seen.
@@ -20,6 +22,7 @@ pub enum Listed {
         /// Its id, which selectors take as `id:…`.
         id: SnapshotId,
         /// When it was seen.
+        #[serde(serialize_with = "exact")]
         at: UnixTime,
         /// Its stream.
         stream: StreamId,
@@ -33,16 +36,27 @@ pub enum Listed {
     /// A time of which nothing is known.
     Gap {
         /// The last moment that is known before.
+        #[serde(serialize_with = "exact")]
         since: UnixTime,
         /// The first that is known after; none if nothing is.
+        #[serde(serialize_with = "exact_if_any")]
         until: Option<UnixTime>,
         /// Why.
         reason: String,
     },
 }
 
+/// A time that can be typed again: moments lie less than a microsecond apart.
+fn exact<S: serde::Serializer>(at: &UnixTime, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&at.to_exact())
+}
+
+fn exact_if_any<S: serde::Serializer>(at: &Option<UnixTime>, to: S) -> Result<S::Ok, S::Error> {
+    at.map(UnixTime::to_exact).serialize(to)
+}
+
 /// How many there were.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counted {
     /// States.
     pub states: u64,

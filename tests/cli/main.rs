@@ -8,7 +8,7 @@ mod benchmark;
 mod bucket;
 mod check;
 mod durable;
-
+mod follow;
 mod forget;
 mod keys;
 mod look;

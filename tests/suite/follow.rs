@@ -304,6 +304,38 @@ fn what_cannot_be_followed_is_copied() {
     assert!(said.message.contains("cannot be followed"), "{said:?}");
 }
 
+/// What begins a stream is published at once, and what comes after it once an interval,
+/// however much comes meanwhile.
+#[test]
+fn what_changes_all_the_time_is_published_once_an_interval() {
+    let shop = Shop::new();
+    let options = FollowOptions { interval: Duration::from_secs(3600), ..shop.options() };
+    let stop = Stop::new();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let db = shop.connect();
+            while !stop.is_raised() {
+                count(&db, 1);
+            }
+        });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            shop.while_following(&options, |shop| {
+                shop.wait_for(State::Active);
+                shop.wait(|row| {
+                    row.captured.as_ref().is_some_and(|at| at.parse::<u32>().unwrap() > 500)
+                });
+            });
+        }));
+        stop.raise();
+        writing.join().unwrap();
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    // What came while the image was stored may be one, and what came after it another.
+    let segments = shop.repo.open().index().segment_spans("shop").unwrap();
+    assert!(segments.len() <= 2, "{}", segments.len());
+    assert!(segments.last().unwrap().last > 500);
+}
+
 #[test]
 fn two_processes_do_not_follow_one_source() {
     let shop = Shop::new();

@@ -112,13 +112,14 @@ impl Capture<'_, '_> {
         let shared = self.shared;
         loop {
             shared.reporter.beat();
-            match self.pull(follower) {
+            let read = self.pull(follower);
+            match &read {
                 Err(Error::Capture(sqlite::Error::Broken { gap, .. })) => {
                     return Ok(Ended::Missed(gap.to_string()));
                 }
-                Ok(true) => {}
-                Ok(false) if shared.stop.is_raised() => return Ok(Ended::Stopped),
-                Ok(false) => {
+                Ok(1..) => {}
+                Ok(0) if shared.stop.is_raised() => return Ok(Ended::Stopped),
+                Ok(0) => {
                     self.looked();
                     match follower.wait(WAIT, shared.stop) {
                         Err(sqlite::Error::Broken { gap, .. }) => {
@@ -127,8 +128,9 @@ impl Capture<'_, '_> {
                         other => drop(other?),
                     }
                 }
-                Err(error) => return Err(error),
+                Err(_) => {}
             }
+            let read = read?;
             let behind = shared.spool.bytes_behind(lock(&shared.published).1);
             if behind > shared.options.spool_limit {
                 return Ok(Ended::Missed(format!(
@@ -136,7 +138,9 @@ impl Capture<'_, '_> {
                     shared.options.spool_limit
                 )));
             }
-            if shared.image_due.load(Ordering::SeqCst) {
+            // For an image the whole log is gone through. Who is behind, and does so after
+            // each part that is read, is further behind each time.
+            if read < PULL as u64 / 2 && shared.image_due.load(Ordering::SeqCst) {
                 match self.image(follower, None) {
                     // There is more to read first.
                     Err(Error::Capture(sqlite::Error::Behind { .. })) => {}
@@ -149,17 +153,17 @@ impl Capture<'_, '_> {
         }
     }
 
-    /// Reads what was committed. Whether there was something.
-    fn pull(&mut self, follower: &mut Follower) -> Result<bool> {
+    /// Reads what was committed. How many bytes.
+    fn pull(&mut self, follower: &mut Follower) -> Result<u64> {
         let commits = follower.pull(PULL)?;
         if commits.is_empty() {
-            return Ok(false);
+            return Ok(0);
         }
         let mut batch = self.shared.spool.batch()?;
         let position = self.add(&mut batch, &commits, Some(follower))?;
         batch.keep()?;
         self.advance(position, commits.last().map(|commit| commit.at), follower)?;
-        Ok(true)
+        Ok(commits.iter().map(Commit::size).sum())
     }
 
     /// Appends commits. With a follower, the last of them is where it goes on.

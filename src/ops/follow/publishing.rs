@@ -42,16 +42,19 @@ pub(super) fn run(shared: &Shared<'_>) -> Result<()> {
     let mut publisher = Publisher::new(shared.repo, options.origin.clone(), options.writer, &never);
     let mut retry = RETRY;
     let mut seen = 0;
+    // When publishing something was last begun.
+    let mut last = None;
     loop {
         let begun = monotonic();
         let ended = shared.ended.load(Ordering::SeqCst);
         match publish_all(shared, &mut publisher) {
-            Ok(()) => {
+            Ok(some) => {
                 retry = RETRY;
                 if ended {
                     return Ok(());
                 }
-                seen = wait_for_news(shared, seen, begun);
+                last = if some { Some(begun) } else { last };
+                seen = wait_for_news(shared, seen, last);
             }
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => {
@@ -74,24 +77,32 @@ fn is_final(error: &Error) -> bool {
     matches!(error.kind(), Kind::WrongKey | Kind::NoRepository | Kind::Future | Kind::Interrupted)
 }
 
-/// Waits until something was appended, and the interval has passed.
-fn wait_for_news(shared: &Shared<'_>, seen: u64, begun: Instant) -> u64 {
+/// Waits until something was appended, and the interval since `last` has passed.
+fn wait_for_news(shared: &Shared<'_>, seen: u64, last: Option<Instant>) -> u64 {
     let appended = lock(&shared.appended);
     let nothing = |appended: &mut u64| *appended == seen && !shared.ended.load(Ordering::SeqCst);
     let appended = shared.news.wait_while(appended, nothing);
     let seen = *appended.unwrap_or_else(PoisonError::into_inner);
     if !shared.options.sync {
-        let next = begun.checked_add(shared.options.interval);
+        let next = last.and_then(|last| last.checked_add(shared.options.interval));
         let left = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(monotonic()));
         let _ = pause(left, shared.stop);
     }
     seen
 }
 
-/// Publishes everything that is in the spool.
-fn publish_all(shared: &Shared<'_>, publisher: &mut Publisher) -> Result<()> {
+/// Publishes everything that is in the spool by now. Whether there was something.
+///
+/// What comes meanwhile is for the next time: else what changes all the time would be
+/// published all the time, a few transactions at once.
+fn publish_all(shared: &Shared<'_>, publisher: &mut Publisher) -> Result<bool> {
+    let end = shared.spool.end();
+    let mut some = false;
     loop {
         let (durable, cursor) = lock(&shared.published).clone();
+        if cursor >= end {
+            return Ok(some);
+        }
         let (mut pages, mut bytes, mut first) = (0, 0, None);
         let entries = shared.spool.take(cursor, |entry| {
             let What::Change(_, _, page_bytes, numbers) = &entry.head.what else { return false };
@@ -100,7 +111,8 @@ fn publish_all(shared: &Shared<'_>, publisher: &mut Publisher) -> Result<()> {
             let kind = (entry.head.stream, *page_bytes);
             kind == *first.get_or_insert(kind) && pages <= SEGMENT_PAGES && bytes <= SEGMENT_BYTES
         })?;
-        let Some(last) = entries.last() else { return Ok(()) };
+        let Some(last) = entries.last() else { return Ok(some) };
+        some = true;
         let tail = Tail::of(&last.head);
         let next = last.next;
         let durable = match publish(shared, publisher, durable.as_ref(), &entries, tail)? {

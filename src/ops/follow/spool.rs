@@ -61,7 +61,7 @@ impl Entry {
 }
 
 /// A place between entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Cursor {
     file: u64,
     offset: u64,
@@ -151,6 +151,13 @@ impl Spool {
     /// Where the oldest entry is.
     pub(super) fn start(&self) -> Cursor {
         Cursor { file: self.files().front().map_or(0, |file| file.0), offset: 0 }
+    }
+
+    /// Where the next entry will be.
+    pub(super) fn end(&self) -> Cursor {
+        self.files()
+            .back()
+            .map_or(Cursor::default(), |file| Cursor { file: file.0, offset: file.1 })
     }
 
     /// Reads entries from there on while `wanted`, at least one if there is one.
