@@ -15,7 +15,7 @@ impl Index {
             let mut statement = db.prepare_cached(
                 "SELECT DISTINCT source, stream FROM
                      (SELECT source, stream, id FROM segment
-                      UNION ALL SELECT source, stream, snapshot.id FROM base
+                      UNION ALL SELECT base.source, base.stream, snapshot.id FROM base
                           JOIN snapshot ON snapshot.id = base.snapshot
                               AND snapshot.record = base.record)
                  WHERE id NOT IN (SELECT snapshot FROM forgotten) ORDER BY source, stream",
