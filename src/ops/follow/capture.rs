@@ -239,7 +239,7 @@ impl Capture<'_, '_> {
         if let Some(tail) = lock(&self.shared.captured).as_mut() {
             tail.looked = tail.looked.max(now);
         }
-        note_look(&self.shared.options.directory);
+        note_look(&self.shared.options.directory, now);
     }
 }
 

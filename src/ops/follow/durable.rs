@@ -116,11 +116,13 @@ impl Durable {
 }
 
 /// Notes that the database was looked at, and nothing was new.
-pub(super) fn note_look(dir: &Path) {
+pub(super) fn note_look(dir: &Path, now: UnixTime) {
     // Only the beginning of a gap depends on it: without it, that is earlier.
     let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
     if let Ok(file) = made.open(dir.join(LOOKED)) {
-        let _ = file.set_modified(std::time::SystemTime::now());
+        let since = u64::try_from(now.seconds).unwrap_or(0);
+        let since = std::time::Duration::new(since, now.nanos);
+        let _ = file.set_modified(std::time::SystemTime::UNIX_EPOCH + since);
     }
 }
 

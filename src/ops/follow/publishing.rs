@@ -103,7 +103,7 @@ fn publish_all(shared: &Shared<'_>, publisher: &mut Publisher) -> Result<()> {
         let Some(last) = entries.last() else { return Ok(()) };
         let tail = Tail::of(&last.head);
         let next = last.next;
-        let durable = match publish(shared, publisher, durable, &entries, tail)? {
+        let durable = match publish(shared, publisher, durable.as_ref(), &entries, tail)? {
             Some(durable) => {
                 durable.write(&shared.options.directory)?;
                 Some(durable)
@@ -122,11 +122,11 @@ fn publish_all(shared: &Shared<'_>, publisher: &mut Publisher) -> Result<()> {
 fn publish(
     shared: &Shared<'_>,
     publisher: &mut Publisher,
-    durable: Option<Durable>,
+    durable: Option<&Durable>,
     entries: &[Entry],
     tail: Tail,
 ) -> Result<Option<Durable>> {
-    let same = durable.as_ref().filter(|durable| durable.tail.stream == tail.stream);
+    let same = durable.filter(|durable| durable.tail.stream == tail.stream);
     let after = same.map(|durable| durable.tail.position);
     if let Some(Entry { head, .. }) = entries.first()
         && let What::Image(gap) = &head.what

@@ -393,7 +393,10 @@ mod tests {
         let last = *positions.end();
         for position in positions {
             let data = vec![position as u8; bytes];
-            let add = |to: &mut dyn Write| Ok(to.write_all(&data).unwrap());
+            let add = |to: &mut dyn Write| {
+                to.write_all(&data).unwrap();
+                Ok(())
+            };
             batch.add(&head(position, position == last), bytes as u64, add).unwrap();
         }
         batch.keep().unwrap();
@@ -467,7 +470,14 @@ mod tests {
         batch.add(&head(2, false), 0, |_| Ok(())).unwrap();
         drop(batch);
         let mut batch = spool.batch().unwrap();
-        assert!(batch.add(&head(2, true), 2, |to| Ok(to.write_all(b"x").unwrap())).is_err());
+        assert!(
+            batch
+                .add(&head(2, true), 2, |to| {
+                    to.write_all(b"x").unwrap();
+                    Ok(())
+                })
+                .is_err()
+        );
         drop(batch);
         append(&spool, 2..=2, 3);
         assert_eq!(all(&spool), [1, 2]);

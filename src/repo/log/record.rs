@@ -290,7 +290,7 @@ fn fold_fact(repo: &Repository, place: u64, bytes: &[u8], signer: &Signer, foldi
         Fact::Condemn(packs) => record.condemned.extend(packs.packs),
         Fact::Deleted(packs) => record.deleted.extend(packs.packs),
         Fact::Grace(_) | Fact::Segment(_) | Fact::Unknown(_) => {
-            record.others.push((place, bytes.to_vec()))
+            record.others.push((place, bytes.to_vec()));
         }
     }
 }
