@@ -175,6 +175,11 @@ pub(super) fn fold(
         segment.fact,
         checksum(record.receipt, &writer, &segment.fact),
     ])?;
+    if !record.late {
+        // Whoever vouched for it too late, somebody did in time: as with snapshots.
+        db.prepare_cached("UPDATE segment SET late = 0 WHERE id = ?1 AND record = ?2 AND late")?
+            .execute((segment.id.0.as_slice(), own.as_slice()))?;
+    }
     Ok(())
 }
 

@@ -110,6 +110,8 @@ impl Watched {
         given_up: &HashSet<SnapshotId>,
     ) -> Result<usize, String> {
         let mut all = standing(repo).map_err(|error| format!("{error:?}"))?;
+        let late: HashSet<u64> =
+            all.iter().filter(|one| one.late).map(|one| one.segment.after).collect();
         all.retain(|one| !one.late);
         for one in &all {
             self.ids.insert(one.segment.after, one.segment.id);
@@ -118,7 +120,12 @@ impl Watched {
         for after in &self.promised {
             let forgotten = self.ids.get(after).is_some_and(|id| given_up.contains(id));
             if !there.contains(after) && !forgotten {
-                return Err(format!("the segment at {after} is gone, though nobody forgot it"));
+                let how = match late.contains(after) {
+                    true => "came too late, though it was said that it stands",
+                    false => "is not in the log any more, though nobody forgot it",
+                };
+                let id = self.ids.get(after);
+                return Err(format!("the segment at {after} ({id:?}) {how}"));
             }
         }
         let mut checks = 0;
