@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, file};
-use crate::base::error_chain;
+use crate::base::{Stop, error_chain};
 use crate::cli::ask::Asker;
 use crate::cli::context::Context;
 use crate::cli::secret::{Passphrase, Purpose};
@@ -38,6 +38,15 @@ pub enum Need {
 ///
 /// If it cannot be reached, or nobody says where it is.
 pub fn reach_store(context: &Context, need: Need, create: bool) -> Result<Reached, Failure> {
+    reach_until(context, need, create, &context.stop)
+}
+
+fn reach_until(
+    context: &Context,
+    need: Need,
+    create: bool,
+    stop: &Stop,
+) -> Result<Reached, Failure> {
     // Who watches is better told than kept waiting; a backup should outlive a gateway's restart.
     let lasting = matches!(need, Need::Write | Need::Collect | Need::Check);
     let patience = lasting.then(Patience::default);
@@ -45,7 +54,7 @@ pub fn reach_store(context: &Context, need: Need, create: bool) -> Result<Reache
         Need::Read(Freshness::IfPossible) => Some(context.local()?.cache_dir.join("places")),
         _ => None,
     };
-    let reached = reach(&context.place(patience, copies)?, create, &context.stop)?;
+    let reached = reach(&context.place(patience, copies)?, create, stop)?;
     context.remember(&reached);
     Ok(reached)
 }
@@ -98,7 +107,17 @@ pub fn credential(context: &Context, reached: &Reached, need: Need) -> Result<Cr
 ///
 /// Whatever keeps it from being opened.
 pub fn open_repository(context: &Context, need: Need) -> Result<Opened, Failure> {
-    let reached = reach_store(context, need, false)?;
+    open_until(context, need, &context.stop)
+}
+
+/// The same, but calls to the store end when `stop` is raised, instead of with the wish to
+/// stop.
+///
+/// # Errors
+///
+/// Those of [`open_repository`].
+pub fn open_until(context: &Context, need: Need, stop: &Stop) -> Result<Opened, Failure> {
+    let reached = reach_until(context, need, false, stop)?;
     let credential = credential(context, &reached, need)?;
     open_with(context, reached, credential, need)
 }

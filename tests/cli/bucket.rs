@@ -1,7 +1,10 @@
 //! A bucket from end to end, on the S3 server that `scripts/ceph` starts: the owner, and
 //! a machine whose credential may only put and whose key may only write.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::{Bench, Ran};
 
@@ -79,6 +82,45 @@ fn a_put_only_credential_and_a_writer_key_back_up_twice_and_can_do_nothing_else(
         .output()
         .unwrap();
     Ran::of(compared).exits(0);
+}
+
+/// The wish to stop does not end what is on its way to the bucket.
+#[test]
+fn what_is_captured_when_a_follower_is_asked_to_stop_is_published() {
+    let Some(bucket) = bucket() else { return };
+    let bench = Bench::new();
+    let place = format!("s3://{}/cli-follow-{}", bucket.bucket, std::process::id());
+    let command = |(access, secret): &(String, String), args: &[&str]| {
+        let mut command = bench.dress(Command::new(env!("CARGO_BIN_EXE_asof")));
+        command
+            .env("ASOF_REPOSITORY", &place)
+            .env("AWS_ACCESS_KEY_ID", access)
+            .env("AWS_SECRET_ACCESS_KEY", secret)
+            .args(["--s3-endpoint", &bucket.endpoint, "--s3-region", "us-east-1"])
+            .args(args);
+        command
+    };
+    let owner = |args: &[&str]| Ran::of(command(&bucket.owner, args).output().unwrap());
+    owner(&["init", "--kdf-cost", "least"]).exits(0);
+    owner(&["key", "export-writer", "--source", "shop", "writer.key"]).exits(0);
+    owner(&["source", "add", "shop", "sqlite:kv.db", "--interval", "1h"]).exits(0);
+    let db = rusqlite::Connection::open(bench.path("kv.db")).unwrap();
+    db.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE n (v)").unwrap();
+    let mut following = command(&bucket.writer, &["--writer-key", "writer.key", "follow", "shop"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(following.stderr.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap() == "asof: shop: active"));
+    // More than is put in the time of a look at the flag.
+    for _ in 0..4 {
+        db.execute("INSERT INTO n VALUES (randomblob(20000000))", []).unwrap();
+    }
+    kill_process(Pid::from_child(&following), Signal::TERM).unwrap();
+    let told: Vec<String> = told.map(Result::unwrap).collect();
+    assert_eq!(following.wait().unwrap().code(), Some(0), "{told:?}");
+    let listed = owner(&["log", "shop", "--json"]).exits(0).stdout;
+    assert_eq!(listed.lines().count(), 1 + 4 + 1, "{listed}");
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::backup::{host_name, user_name};
-use crate::base::{Stop, error_chain};
+use crate::base::{Stop, error_chain, pause};
 use crate::cli::args::FollowArgs;
 use crate::cli::config::{SourceConfig, SourceKind};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, file};
 use crate::cli::notify::Manager;
-use crate::cli::open::{Need, open_repository};
+use crate::cli::open::{Need, open_until};
 use crate::cli::publish::file::StatusFile;
 use crate::cli::publish::socket::{SocketLimits, StatusSocket};
 use crate::cli::show::{Done, count};
@@ -22,13 +22,18 @@ use crate::source::path::shown;
 
 /// The status is written at most so often.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// So much time has what was captured to reach the store after the wish to stop. What does
+/// not reach it waits for the next time.
+const LAST: Duration = Duration::from_secs(90);
 /// Only its owner may read it: a source's name tells something.
 const STATUS_MODE: u32 = 0o600;
 
 /// Follows databases until it is stopped.
 pub fn follow(context: &Context, args: &FollowArgs) -> Result<Done, Failure> {
     let sources = sources(context, args)?;
-    let opened = open_repository(context, Need::Write)?;
+    let is_open = Stop::new();
+    let opened = open_until(context, Need::Write, &calls(&context.stop, &is_open))?;
+    is_open.raise();
     let repo = &opened.repo;
     for (name, _) in &sources {
         repo.check_source(name)?;
@@ -91,6 +96,21 @@ pub fn follow(context: &Context, args: &FollowArgs) -> Result<Done, Failure> {
             Ok(Done::new(format!("followed {}", count(all.len() as u64, "source", "sources"))))
         }
     }
+}
+
+/// What ends calls to the store: the wish to stop, until the repository is open; then it,
+/// and some time, since what was captured is still to be published.
+fn calls(stop: &Stop, is_open: &Stop) -> Stop {
+    let calls = Stop::new();
+    let (stop, is_open, end) = (stop.clone(), is_open.clone(), calls.clone());
+    std::thread::spawn(move || {
+        while pause(Duration::from_secs(3600), &stop) {}
+        if is_open.is_raised() {
+            let _ = pause(LAST, &Stop::new());
+        }
+        end.raise();
+    });
+    calls
 }
 
 /// The databases that are to be followed, by name.
