@@ -34,7 +34,9 @@ pub use scan::{ScanSource, ScannedDir};
 pub use search::{SearchChange, SearchSnapshot, SearchSource, SearchVersion};
 pub use segments::{BaseMoment, BaseRow, FoldedSegment, SegmentRow, SegmentSpan};
 pub use snapshots::{SnapshotMoment, SnapshotRow};
-pub use survey::{Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, SegmentLoss, Spoiled, Survey};
+pub use survey::{
+    Amount, ClaimedChunk, ClaimedPack, DamageRow, NodeSums, SegmentLoss, Spoiled, Survey,
+};
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};

@@ -431,7 +431,9 @@ pub fn may_publish(signer: &Signer, fact: &Fact) -> bool {
         (Signer::Writer(certificate), Fact::Snapshot(snapshot)) => {
             certificate.allows(&snapshot.source)
         }
-        (Signer::Writer(certificate), Fact::Segment(segment)) => certificate.allows(&segment.source),
+        (Signer::Writer(certificate), Fact::Segment(segment)) => {
+            certificate.allows(&segment.source)
+        }
         (
             Signer::Writer(_),
             Fact::Forget(_)

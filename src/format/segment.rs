@@ -155,7 +155,8 @@ impl Segment {
             }
             let mut number = 0_u32;
             for step in &change.pages {
-                let next = number.checked_add(*step).filter(|next| *step > 0 && *next <= change.size);
+                let next =
+                    number.checked_add(*step).filter(|next| *step > 0 && *next <= change.size);
                 let Some(next) = next else {
                     return wrong("the pages of a change do not ascend, or are behind its end");
                 };
@@ -218,9 +219,8 @@ mod tests {
     use super::*;
 
     fn segment() -> Segment {
-        let change = |step, delay, pages: &[u32]| {
-            Change { step, delay, size: 9, pages: pages.to_vec() }
-        };
+        let change =
+            |step, delay, pages: &[u32]| Change { step, delay, size: 9, pages: pages.to_vec() };
         Segment {
             id: SnapshotId([1; 16]),
             source: "shop".into(),

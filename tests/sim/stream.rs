@@ -77,11 +77,7 @@ fn standing(repo: &Repository) -> repo::Result<Vec<Standing>> {
 }
 
 /// Chooses segments to forget: of all but the last few, most.
-pub fn expendable(
-    repo: &Repository,
-    keep: usize,
-    rng: &mut Rng,
-) -> repo::Result<Vec<SnapshotId>> {
+pub fn expendable(repo: &Repository, keep: usize, rng: &mut Rng) -> repo::Result<Vec<SnapshotId>> {
     let ids: BTreeMap<u64, SnapshotId> =
         standing(repo)?.iter().map(|one| (one.segment.after, one.segment.id)).collect();
     let old = ids.values().take(ids.len().saturating_sub(keep));
@@ -155,11 +151,7 @@ impl Watched {
 }
 
 /// Reads a chunk as if it were a file, with a reader that has nothing in memory.
-fn read(
-    repo: &Arc<Repository>,
-    local: &LocalOptions,
-    refs: &[ChunkId],
-) -> repo::Result<Vec<u8>> {
+fn read(repo: &Arc<Repository>, local: &LocalOptions, refs: &[ChunkId]) -> repo::Result<Vec<u8>> {
     let options = ReaderOptions { fetchers: 1, ..ReaderOptions::default() };
     let shelf = Shelf::open(repo, local, options)?;
     let length = PAGES_MIN as usize * PAGE;

@@ -40,12 +40,7 @@ impl Model {
     }
 
     /// A database of so many pages that whoever opened the repository follows as that source.
-    pub fn published_by(
-        repo: TestRepo,
-        open: &Arc<Repository>,
-        source: &str,
-        pages: u32,
-    ) -> Model {
+    pub fn published_by(repo: TestRepo, open: &Arc<Repository>, source: &str, pages: u32) -> Model {
         let publisher = publisher(open, source);
         let states = vec![content(pages, 0)];
         let mut model = Model { repo, publisher, states, waiting: Vec::new(), published: 0 };
@@ -159,7 +154,8 @@ fn publisher(repo: &Arc<Repository>, source: &str) -> Publisher {
 }
 
 fn page(number: u32, position: u64) -> Vec<u8> {
-    let mut page: Vec<u8> = (0..PAGE).map(|n| (n as u64 * 7 + position + u64::from(number)) as u8).collect();
+    let mut page: Vec<u8> =
+        (0..PAGE).map(|n| (n as u64 * 7 + position + u64::from(number)) as u8).collect();
     if number == 1 {
         page[18..20].copy_from_slice(&[2, 2]);
     }

@@ -128,9 +128,8 @@ fn a_segment_that_came_late_is_kept_as_far_as_it_is_there() {
     model.single_segments(2);
     let (refs, second) = model.segments().remove(1);
     let past = Some(UnixTime::new(1_000, 0));
-    let named = |n: u8| {
-        Fact::Segment(Box::new(Segment { id: SnapshotId([n; 16]), ..second.clone() }))
-    };
+    let named =
+        |n: u8| Fact::Segment(Box::new(Segment { id: SnapshotId([n; 16]), ..second.clone() }));
     let open = world.repo.open();
     publish(&open, &named(8), &refs, past);
     world.forget(second.id);

@@ -153,7 +153,8 @@ fn show(context: &Context, zone: &Zone, damaged: &Damaged) -> Result<(), Failure
     // What a record or a key file costs is not told by what trees need.
     if damaged.sources.is_empty()
         && damaged.segments.is_empty()
-        && damaged.object.starts_with(names::PACKS) {
+        && damaged.object.starts_with(names::PACKS)
+    {
         out.line("  nothing that a snapshot needs is lost by it")?;
     }
     if damaged.chunks > 0 {

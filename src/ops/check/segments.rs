@@ -106,7 +106,9 @@ impl Check<'_> {
                 Some((position, at)) => {
                     format!("until position {position} ({at}), which is stored whole")
                 }
-                None => format!("to the last that is known, position {} ({})", hole.last.0, hole.last.1),
+                None => {
+                    format!("to the last that is known, position {} ({})", hole.last.0, hole.last.1)
+                }
             };
             remarks.push(format!(
                 "moments of {source} cannot be shown {from} {upto}: the stream {stream} has a hole \

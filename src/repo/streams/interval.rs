@@ -16,8 +16,8 @@ use std::sync::Arc;
 use crate::base::{ChunkId, UnixTime};
 use crate::format::segment::Segment;
 use crate::index::SegmentRow;
-use crate::repo::library::SnapshotInfo;
 use crate::repo::Error;
+use crate::repo::library::SnapshotInfo;
 
 /// No stored state is followed by more versions: whoever follows a database stores
 /// another long before.
@@ -240,9 +240,9 @@ impl Interval {
         if step == 0 {
             return Some(self.first);
         }
-        let after = self.pieces.partition_point(|piece| {
-            piece.states.last().is_none_or(|state| state.step < step)
-        });
+        let after = self
+            .pieces
+            .partition_point(|piece| piece.states.last().is_none_or(|state| state.step < step));
         let states = &self.pieces.get(after)?.states;
         let found = states.binary_search_by_key(&step, |state| state.step).ok()?;
         states.get(found).copied()
@@ -323,7 +323,8 @@ mod tests {
     }
 
     fn add(interval: &mut Interval, chunk: u8, segments: Vec<Segment>) {
-        let row = SegmentRow { receipt: 1000, writer: WriterId([1; 32]), late: false, fact: vec![] };
+        let row =
+            SegmentRow { receipt: 1000, writer: WriterId([1; 32]), late: false, fact: vec![] };
         let mut added = interval.begin();
         for (number, segment) in segments.into_iter().enumerate() {
             let id = ChunkId([chunk + u8::try_from(number).unwrap(); 32]);
