@@ -12,8 +12,9 @@ pub(super) const FOLLOW: &str = "Follow databases: publish every committed trans
 
 Runs until it is stopped. A database that is followed can be mounted as it was after each of its \
 transactions. It must be a SQLite database in write-ahead mode (PRAGMA journal_mode = wal) on a \
-local file system; another one is copied as a whole now and then, and that is said. Nothing is \
-written to it. A key that only writes will do.
+local file system; another one is copied as a whole now and then, and that is said. Its content is \
+not changed: asof holds readers and makes checkpoints, as any program that uses it does. A key that \
+only writes will do.
 
 What changed is published once in --interval. While the store cannot be reached, what is captured \
 waits on this machine, up to --spool-limit; what is missed after that, or because this command did \

@@ -3,7 +3,7 @@
 //! A record comes from the log, or a checkpoint carries it on; either way the same
 //! code decides what of it is believed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::{RecordId, UnixTime, WriterId};
 use crate::codec::compress::{Codec, unpack, unpack_prefix};
@@ -175,7 +175,13 @@ pub fn signer_of(
     }
     let bytes = certificate
         .ok_or(FormatError::Uncertified { why: "the record's writer shows no certificate" })?;
+    // A machine shows the same one with each record, and to verify it takes most of the time.
+    let shown = (writer, sha256(bytes));
+    if let Some(certificate) = repo.certificates().get(&shown) {
+        return Ok(Signer::Writer(certificate.as_ref().clone()));
+    }
     let certificate = Certificate::verify(bytes, config.owner, config.repository, writer)?;
+    repo.certificates().put(shown, Arc::new(certificate.clone()), 1);
     Ok(Signer::Writer(certificate))
 }
 
