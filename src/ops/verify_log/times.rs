@@ -110,6 +110,7 @@ mod tests {
             hour: Hour::of(time(hour)),
             at: time(at),
             taken: taken.map(|(first, last)| (time(*first), time(*last))),
+            seen: None,
         };
         let faults = Room::of(HOUR).faults(time(0), claims);
         faults.into_iter().map(|(kind, _)| kind).collect()
@@ -121,7 +122,8 @@ mod tests {
         assert_eq!(kinds(-HOUR, HOUR, &[-86_400, HOUR]), []);
         assert_eq!(kinds(-86_400 - HOUR, -86_400 - HOUR, &[]), []);
         let room = Room::of(1);
-        let claims = |at| Claims { hour: Hour::of(UnixTime::new(NOON, 0)), at, taken: None };
+        let claims =
+            |at| Claims { hour: Hour::of(UnixTime::new(NOON, 0)), at, taken: None, seen: None };
         assert!(
             room.faults(UnixTime::new(NOON, 0), claims(UnixTime::new(NOON + 300, 0))).is_empty()
         );
