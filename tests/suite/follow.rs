@@ -12,7 +12,7 @@ use asof::repo::streams::state_id;
 use asof::repo::writer::WriterOptions;
 use asof::repo::{Library, browse};
 use asof::store::fault::Moment;
-use asof::store::{FaultStore, MemoryStore};
+use asof::store::{Call, FaultStore, MemoryStore};
 use rusqlite::Connection;
 
 use crate::fixture::{TestRepo, create};
@@ -304,38 +304,6 @@ fn what_cannot_be_followed_is_copied() {
     assert!(said.message.contains("cannot be followed"), "{said:?}");
 }
 
-/// What begins a stream is published at once, and what comes after it once an interval,
-/// however much comes meanwhile.
-#[test]
-fn what_changes_all_the_time_is_published_once_an_interval() {
-    let shop = Shop::new();
-    let options = FollowOptions { interval: Duration::from_secs(3600), ..shop.options() };
-    let stop = Stop::new();
-    std::thread::scope(|scope| {
-        let writing = scope.spawn(|| {
-            let db = shop.connect();
-            while !stop.is_raised() {
-                count(&db, 1);
-            }
-        });
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            shop.while_following(&options, |shop| {
-                shop.wait_for(State::Active);
-                shop.wait(|row| {
-                    row.captured.as_ref().is_some_and(|at| at.parse::<u32>().unwrap() > 500)
-                });
-            });
-        }));
-        stop.raise();
-        writing.join().unwrap();
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
-    // What came while the image was stored may be one, and what came after it another.
-    let segments = shop.repo.open().index().segment_spans("shop").unwrap();
-    assert!(segments.len() <= 2, "{}", segments.len());
-    assert!(segments.last().unwrap().last > 500);
-}
-
 #[test]
 fn two_processes_do_not_follow_one_source() {
     let shop = Shop::new();
@@ -373,4 +341,53 @@ fn what_is_published_twice_is_one_state() {
     let counts = shop.counts(&streams[0].0);
     assert!(one_more_each(&counts), "{counts:?}");
     assert_eq!(counts.last(), Some(&60));
+}
+
+/// What changes all the time is published once in an interval, and not a few transactions at
+/// a time without a rest. All of it is published when the process is asked to stop.
+#[test]
+fn a_busy_database_costs_no_more_requests_than_the_interval_says() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    let shop = Shop::in_store(Arc::new(store.clone()));
+    let options = FollowOptions { interval: Duration::from_secs(3600), ..shop.options() };
+    let records = |store: &FaultStore| {
+        let made = store.made();
+        made.iter().filter(|made| made.call == Call::Put && made.key.starts_with("log/")).count()
+    };
+    let before = records(&store);
+    let published = shop.while_following(&options, |shop| {
+        shop.wait_for(State::Active);
+        // So many that publishing a few at a time would take dozens of records.
+        count(&shop.connect(), 4000);
+        shop.wait(|row| row.captured.as_deref() == Some("4000"));
+        records(&store) - before
+    });
+    // The image, and what came while it was on its way.
+    assert!(published <= 2, "{published} records were put");
+    let segments = shop.repo.open().index().segment_spans("shop").unwrap();
+    assert_eq!(segments.last().unwrap().last, 4000);
+}
+
+/// Who is asked to stop does so although the database is written to all the time.
+#[test]
+fn a_database_that_is_never_at_rest_does_not_keep_anybody_from_stopping() {
+    let shop = Shop::new();
+    let enough = Stop::new();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let db = shop.connect();
+            while !enough.is_raised() {
+                count(&db, 1);
+            }
+        });
+        // Ends, or the test never does.
+        shop.while_following(&shop.options(), |shop| {
+            shop.wait(|row| row.captured.as_deref().is_some_and(|at| at != "0"));
+        });
+        enough.raise();
+        writing.join().unwrap();
+    });
+    let streams = shop.streams();
+    let counts = shop.counts(&streams[0].0);
+    assert!(one_more_each(&counts) && counts.len() > 1, "{counts:?}");
 }

@@ -112,13 +112,16 @@ impl Capture<'_, '_> {
         let shared = self.shared;
         loop {
             shared.reporter.beat();
+            // What was committed before the wish to stop is still read; a database that is
+            // written to all the time would never be read to its end.
+            let stopping = shared.stop.is_raised();
             let read = self.pull(follower);
             match &read {
                 Err(Error::Capture(sqlite::Error::Broken { gap, .. })) => {
                     return Ok(Ended::Missed(gap.to_string()));
                 }
+                Ok(_) if stopping => return Ok(Ended::Stopped),
                 Ok(1..) => {}
-                Ok(0) if shared.stop.is_raised() => return Ok(Ended::Stopped),
                 Ok(0) => {
                     self.looked();
                     match follower.wait(WAIT, shared.stop) {
