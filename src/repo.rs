@@ -4,6 +4,7 @@
 //! knows only objects, rows or bytes.
 
 pub mod browse;
+mod certificates;
 pub mod chains;
 pub mod checkpoint;
 pub mod error;

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::{Clock, Kind, RepositoryId, SnapshotId, UnixTime, WriterId};
-use crate::cache::{DiskCache, MemoryCache};
+use crate::base::{Clock, Kind, RepositoryId, SnapshotId, UnixTime};
+use crate::cache::DiskCache;
 use crate::codec::envelope::SecretKey;
 use crate::codec::hash::sha256;
 use crate::codec::passphrase::Cost;
 use crate::codec::random;
 use crate::codec::sign::SigningKey;
-use crate::format::certificate::Certificate;
 use crate::format::config::{CONFIG_BYTES_MAX, Config, Parameters};
 use crate::format::fact::{Fact, Signer};
 use crate::format::keyfile::{KeyFile, Secrets};
 use crate::format::{FORMAT_VERSION, FormatError, names};
 use crate::index::{self, Index, SnapshotRow};
+use crate::repo::certificates::Certificates;
 use crate::repo::keys::{Credential, Keys};
 use crate::repo::library::{Moment, SnapshotInfo};
 use crate::repo::log::{self, SyncReport};
@@ -66,14 +66,8 @@ pub struct Repository {
     /// Why the index had to be made anew, if it was.
     rebuilt: Option<String>,
     infos: RwLock<Option<CachedInfos>>,
-    certificates: Certificates,
+    pub(super) certificates: Certificates,
 }
-
-/// Certificates that were verified: by writer, and the SHA-256 of their bytes.
-pub(super) type Certificates = MemoryCache<(WriterId, [u8; 32]), Arc<Certificate>>;
-
-/// So many of them are remembered.
-const CERTIFICATES: usize = 256;
 
 /// The snapshots, decoded, as of a version of the index.
 struct CachedInfos {
@@ -179,7 +173,7 @@ impl Repository {
             lost: Mutex::default(),
             rebuilt: opened.rebuilt,
             infos: RwLock::new(None),
-            certificates: MemoryCache::new(CERTIFICATES),
+            certificates: Certificates::default(),
         })
     }
 
@@ -217,11 +211,6 @@ impl Repository {
     #[must_use]
     pub(crate) fn local_dir(&self) -> &Path {
         &self.cache_dir
-    }
-
-    /// The certificates that were verified.
-    pub(super) fn certificates(&self) -> &Certificates {
-        &self.certificates
     }
 
     /// The clock.

@@ -12,7 +12,7 @@ use asof::repo::streams::{decode, state_id};
 use asof::repo::trees::Draft;
 use asof::repo::writer::WriterOptions;
 use asof::repo::{FileContent, Library, Repository, browse};
-use asof::store::MemoryStore;
+use asof::store::{MemoryStore, Store};
 
 use crate::fixture::{TestRepo, create};
 
@@ -22,9 +22,9 @@ pub const STREAM: StreamId = StreamId([9; 16]);
 /// A database that a test writes, and each state that it ever was in.
 pub struct Model {
     pub repo: TestRepo,
-    publisher: Publisher,
+    pub publisher: Publisher,
     pub states: Vec<Vec<u8>>,
-    waiting: Vec<Change>,
+    pub waiting: Vec<Change>,
     pub published: u64,
 }
 
@@ -34,7 +34,11 @@ pub fn seen(position: u64) -> UnixTime {
 
 impl Model {
     pub fn new(pages: u32) -> Model {
-        let repo = create(Arc::new(MemoryStore::new()), true);
+        Model::on(Arc::new(MemoryStore::new()), pages)
+    }
+
+    pub fn on(store: Arc<dyn Store>, pages: u32) -> Model {
+        let repo = create(store, true);
         let open = repo.open();
         Model::published_by(repo, &open, "shop", pages)
     }
@@ -89,15 +93,7 @@ impl Model {
 
     pub fn image(&mut self) {
         let position = self.last();
-        let mut file = Draft {
-            entry: Entry::new(b"kv.db", FileKind::File, 0o640, UnixTime::EPOCH),
-            refs: Vec::new(),
-            owner: Owner::default(),
-        };
-        file.entry.size = 1;
-        let point = Some(StreamPoint { stream: STREAM, position, gap: None });
-        let bytes = &mut self.states[position as usize].as_slice();
-        self.publisher.image(Image { point, at: seen(position), file, bytes }).unwrap();
+        publish_image(&mut self.publisher, position, &self.states[position as usize]);
     }
 
     /// The segments that stand, in order: their ids, and what they refer to.
@@ -142,7 +138,18 @@ impl Model {
     }
 }
 
-fn publisher(repo: &Arc<Repository>, source: &str) -> Publisher {
+pub fn publish_image(publisher: &mut Publisher, position: u64, mut bytes: &[u8]) {
+    let mut file = Draft {
+        entry: Entry::new(b"kv.db", FileKind::File, 0o640, UnixTime::EPOCH),
+        refs: Vec::new(),
+        owner: Owner::default(),
+    };
+    file.entry.size = 1;
+    let point = Some(StreamPoint { stream: STREAM, position, gap: None });
+    publisher.image(Image { point, at: seen(position), file, bytes: &mut bytes }).unwrap();
+}
+
+pub fn publisher(repo: &Arc<Repository>, source: &str) -> Publisher {
     let origin = Origin {
         source: source.into(),
         kind: "sqlite",
@@ -153,7 +160,7 @@ fn publisher(repo: &Arc<Repository>, source: &str) -> Publisher {
     Publisher::new(repo, origin, WriterOptions::default(), &Stop::default())
 }
 
-fn page(number: u32, position: u64) -> Vec<u8> {
+pub fn page(number: u32, position: u64) -> Vec<u8> {
     let mut page: Vec<u8> =
         (0..PAGE).map(|n| (n as u64 * 7 + position + u64::from(number)) as u8).collect();
     if number == 1 {
@@ -162,7 +169,7 @@ fn page(number: u32, position: u64) -> Vec<u8> {
     page
 }
 
-fn content(pages: u32, position: u64) -> Vec<u8> {
+pub fn content(pages: u32, position: u64) -> Vec<u8> {
     (1..=pages).flat_map(|number| page(number, position)).collect()
 }
 

@@ -2,174 +2,21 @@
 
 use std::sync::Arc;
 
-use asof::base::{ChunkId, Clock, SnapshotId, Stop, StreamId, UnixTime};
+use asof::base::{Clock, SnapshotId};
 use asof::format::fact::{Fact, Forget, Revoke};
-use asof::format::node::{Entry, FileKind, Owner};
-use asof::format::segment::StreamPoint;
-use asof::ops::follow::{Change, Data, Image, Origin, Publisher};
+use asof::ops::follow::{Change, Data, Publisher};
 use asof::ops::moments::{Between, Listed, each_moment};
+use asof::repo::keyring;
 use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact};
 use asof::repo::streams::state_id;
-use asof::repo::trees::Draft;
-use asof::repo::writer::WriterOptions;
-use asof::repo::{FileContent, Library, Repository, browse, keyring};
+use asof::store::MemoryStore;
 use asof::store::local::LocalStore;
-use asof::store::{MemoryStore, Store};
 use proptest::prelude::*;
 
-use crate::fixture::{PASSPHRASE, TestRepo, create};
+use crate::fixture::{PASSPHRASE, TestRepo};
+use crate::followed::{Model, PAGE, STREAM, assert_state, files, publish_image, publisher, seen};
 use crate::reader::{python, read_asof};
-
-const PAGE: usize = 512;
-const STREAM: StreamId = StreamId([9; 16]);
-
-/// A database that a test writes, and each state that it ever was in.
-struct Model {
-    repo: TestRepo,
-    publisher: Publisher,
-    states: Vec<Vec<u8>>,
-    waiting: Vec<Change>,
-    published: u64,
-}
-
-fn seen(position: u64) -> UnixTime {
-    UnixTime::new(1_000, 0).plus(std::time::Duration::from_millis(position))
-}
-
-impl Model {
-    fn new(pages: u32) -> Model {
-        Model::on(Arc::new(MemoryStore::new()), pages)
-    }
-
-    fn on(store: Arc<dyn Store>, pages: u32) -> Model {
-        let repo = create(store, true);
-        let publisher = publisher(&repo.open(), "shop");
-        let states = vec![content(pages, 0)];
-        let mut model = Model { repo, publisher, states, waiting: Vec::new(), published: 0 };
-        model.image();
-        model
-    }
-
-    fn last(&self) -> u64 {
-        self.states.len() as u64 - 1
-    }
-
-    /// A transaction: the size that it leaves, and the pages that it writes.
-    fn commit(&mut self, size: u32, pages: &[u32]) {
-        let mut state = self.states.last().cloned().unwrap();
-        state.resize(size as usize * PAGE, 0);
-        let position = self.last() + 1;
-        let mut numbers: Vec<u32> = pages.iter().map(|page| page % size + 1).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut data = Vec::new();
-        for &number in &numbers {
-            let page = page(number, position);
-            let at = (number as usize - 1) * PAGE;
-            state[at..at + PAGE].copy_from_slice(&page);
-            data.extend_from_slice(&page);
-        }
-        self.states.push(state);
-        self.waiting.push(Change {
-            position,
-            at: seen(position),
-            within: 1,
-            size,
-            page_bytes: PAGE as u32,
-            numbers,
-            data: Data::Held(data),
-        });
-    }
-
-    fn segment(&mut self) {
-        let changes = std::mem::take(&mut self.waiting);
-        if !changes.is_empty() {
-            self.publisher.segment(STREAM, self.published, &changes).unwrap();
-            self.published = self.last();
-        }
-    }
-
-    fn image(&mut self) {
-        let position = self.last();
-        publish_image(&mut self.publisher, position, &self.states[position as usize]);
-    }
-
-    /// A machine that knows nothing yet.
-    fn elsewhere(&self) -> Arc<dyn Library> {
-        self.repo.library_of(&self.repo.open())
-    }
-}
-
-fn publish_image(publisher: &mut Publisher, position: u64, mut bytes: &[u8]) {
-    let mut file = Draft {
-        entry: Entry::new(b"kv.db", FileKind::File, 0o640, UnixTime::EPOCH),
-        refs: Vec::new(),
-        owner: Owner::default(),
-    };
-    file.entry.size = 1;
-    let point = Some(StreamPoint { stream: STREAM, position, gap: None });
-    publisher.image(Image { point, at: seen(position), file, bytes: &mut bytes }).unwrap();
-}
-
-fn publisher(repo: &Arc<Repository>, source: &str) -> Publisher {
-    let origin = Origin {
-        source: source.into(),
-        kind: "sqlite",
-        path: b"/srv/kv.db".to_vec(),
-        host: "h".into(),
-        user: "u".into(),
-    };
-    Publisher::new(repo, origin, WriterOptions::default(), &Stop::default())
-}
-
-fn page(number: u32, position: u64) -> Vec<u8> {
-    let mut page: Vec<u8> =
-        (0..PAGE).map(|n| (n as u64 * 7 + position + u64::from(number)) as u8).collect();
-    if number == 1 {
-        page[18..20].copy_from_slice(&[2, 2]);
-    }
-    page
-}
-
-fn content(pages: u32, position: u64) -> Vec<u8> {
-    (1..=pages).flat_map(|number| page(number, position)).collect()
-}
-
-/// What a state's directory holds.
-fn files(library: &dyn Library, position: u64) -> Option<Vec<(String, FileContent)>> {
-    let info = library.snapshot(&state_id("shop", &STREAM, position)).unwrap()?;
-    assert_eq!(info.snapshot.taken, seen(position));
-    assert_eq!(info.shown_from(), seen(position));
-    let mut files = Vec::new();
-    let root: ChunkId = browse::Found::root(&info).dir().unwrap();
-    browse::each_entry(library, root, |found| {
-        let name = String::from_utf8(found.entry().name.to_vec()).unwrap();
-        assert_eq!(found.entry().size, found.content().size());
-        assert_eq!(found.entry().mode, 0o640);
-        files.push((name, found.content()));
-        Ok::<_, asof::repo::Error>(std::ops::ControlFlow::<()>::Continue(()))
-    })
-    .unwrap();
-    Some(files)
-}
-
-fn assert_state(library: &dyn Library, position: u64, expected: &[u8], window: (u64, usize)) {
-    let files = files(library, position).unwrap_or_else(|| panic!("no state {position}"));
-    let [(name, file), (raw_name, raw)] = files.as_slice() else { panic!("{files:?}") };
-    assert_eq!((name.as_str(), raw_name.as_str()), ("kv.db", "kv.db.raw"));
-    assert_eq!(raw.size(), expected.len() as u64);
-    let bytes = library.read(raw, 0, expected.len() + 1).unwrap();
-    assert!(bytes == expected, "state {position} is not as it was");
-    let mut patched = expected.to_vec();
-    patched[18..20].copy_from_slice(&[1, 1]);
-    assert!(library.read(file, 0, patched.len()).unwrap() == patched, "state {position}");
-    // Any window of it is a part of it.
-    let from = window.0 % (patched.len() as u64 + 10);
-    let upto = (from as usize + window.1).min(patched.len());
-    let part = patched.get(from as usize..upto).unwrap_or_default();
-    assert_eq!(library.read(file, from, window.1).unwrap(), part, "{window:?} of {position}");
-}
 
 #[derive(Debug, Clone)]
 enum Act {

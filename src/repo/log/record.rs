@@ -3,14 +3,13 @@
 //! A record comes from the log, or a checkpoint carries it on; either way the same
 //! code decides what of it is believed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::{RecordId, UnixTime, WriterId};
 use crate::codec::compress::{Codec, unpack, unpack_prefix};
 use crate::codec::envelope::Envelope;
 use crate::codec::hash::sha256;
 use crate::codec::seal::Part;
-use crate::format::certificate::Certificate;
 use crate::format::fact::{Fact, Pin, Signer, may_publish};
 use crate::format::pack::PackFact;
 use crate::format::record::{Body, CERTIFICATE_WITHIN, Header, RECORD_BYTES_MAX, Record};
@@ -175,14 +174,7 @@ pub fn signer_of(
     }
     let bytes = certificate
         .ok_or(FormatError::Uncertified { why: "the record's writer shows no certificate" })?;
-    // A machine shows the same one with each record, and to verify it takes most of the time.
-    let shown = (writer, sha256(bytes));
-    if let Some(certificate) = repo.certificates().get(&shown) {
-        return Ok(Signer::Writer(certificate.as_ref().clone()));
-    }
-    let certificate = Certificate::verify(bytes, config.owner, config.repository, writer)?;
-    repo.certificates().put(shown, Arc::new(certificate.clone()), 1);
-    Ok(Signer::Writer(certificate))
+    Ok(Signer::Writer(repo.certificates.verify(bytes, config, writer)?))
 }
 
 /// Takes a record apart into rows. Facts that its signer may not publish, or that
