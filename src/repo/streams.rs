@@ -20,7 +20,7 @@
 //! where nobody may write; and as it was, with `.raw` behind the name.
 //!
 //! A read costs the pages that it touches: each is looked up among the versions since the
-//! base ([`interval`]) and read out of the segment that has it, or out of the base.
+//! base (`interval`) and read out of the segment that has it, or out of the base.
 
 mod interval;
 pub mod reach;
