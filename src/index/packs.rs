@@ -499,7 +499,7 @@ fn fold_one<'a>(
     Ok(())
 }
 
-fn to_i64(number: u64) -> i64 {
+pub(super) fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

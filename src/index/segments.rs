@@ -13,6 +13,8 @@ use std::collections::BinaryHeap;
 
 use rusqlite::Connection;
 
+use super::packs::to_i64;
+use super::snapshots::checksum;
 use super::{Error, FoldedRecord, Index, Result, optional};
 use crate::base::{SnapshotId, StreamId, UnixTime, WriterId};
 use crate::codec::hash::sha256;
@@ -200,14 +202,6 @@ pub(super) fn fold_base(
         stream_name(source, &stream).as_slice(),
     ))?;
     Ok(())
-}
-
-fn checksum(receipt: i64, writer: &[u8], fact: &[u8]) -> Vec<u8> {
-    sha256(&[&receipt.to_be_bytes(), writer, fact].concat())[..8].to_vec()
-}
-
-fn to_i64(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn to_u64(n: i64) -> u64 {

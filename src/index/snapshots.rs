@@ -104,7 +104,7 @@ pub(super) fn fold(
     Ok(())
 }
 
-fn checksum(receipt: i64, writer: &[u8], fact: &[u8]) -> Vec<u8> {
+pub(super) fn checksum(receipt: i64, writer: &[u8], fact: &[u8]) -> Vec<u8> {
     sha256(&[&receipt.to_be_bytes(), writer, fact].concat())[..8].to_vec()
 }
 

@@ -389,12 +389,12 @@ pub(crate) fn report_problem(progress: &Progress, path: &[u8], why: impl std::fm
 }
 
 /// The owner as the system's tables name it.
-pub(crate) fn owner_of(owners: &mut crate::source::Owners, meta: &crate::source::Meta) -> Owner {
+pub(crate) fn owner_of(owners: &mut crate::source::Owners, uid: u32, gid: u32) -> Owner {
     Owner {
-        uid: meta.uid,
-        gid: meta.gid,
-        user: owners.user(meta.uid).map(|name| name.to_string()),
-        group: owners.group(meta.gid).map(|name| name.to_string()),
+        uid,
+        gid,
+        user: owners.user(uid).map(|name| name.to_string()),
+        group: owners.group(gid).map(|name| name.to_string()),
     }
 }
 

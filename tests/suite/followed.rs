@@ -61,16 +61,7 @@ impl Model {
         let mut state = self.states.last().cloned().unwrap();
         state.resize(size as usize * PAGE, 0);
         let position = self.last() + 1;
-        let mut numbers: Vec<u32> = pages.iter().map(|page| page % size + 1).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut data = Vec::new();
-        for &number in &numbers {
-            let page = page(number, position);
-            let at = (number as usize - 1) * PAGE;
-            state[at..at + PAGE].copy_from_slice(&page);
-            data.extend_from_slice(&page);
-        }
+        let (numbers, data) = write_pages(&mut state, pages, |number| page(number, position));
         self.states.push(state);
         self.waiting.push(Change {
             position,
@@ -136,6 +127,26 @@ impl Model {
     pub fn elsewhere(&self) -> Arc<dyn Library> {
         self.repo.library_of(&self.repo.open())
     }
+}
+
+/// Writes some of a state's pages, chosen by any numbers. Returns which, and their content.
+pub fn write_pages(
+    state: &mut [u8],
+    pages: &[u32],
+    content: impl Fn(u32) -> Vec<u8>,
+) -> (Vec<u32>, Vec<u8>) {
+    let size = u32::try_from(state.len() / PAGE).unwrap();
+    let mut numbers: Vec<u32> = pages.iter().map(|page| page % size + 1).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let mut data = Vec::new();
+    for &number in &numbers {
+        let page = content(number);
+        let at = (number as usize - 1) * PAGE;
+        state[at..at + PAGE].copy_from_slice(&page);
+        data.extend_from_slice(&page);
+    }
+    (numbers, data)
 }
 
 pub fn publish_image(publisher: &mut Publisher, position: u64, mut bytes: &[u8]) {

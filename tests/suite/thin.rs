@@ -19,8 +19,8 @@ use asof::view::Zone;
 use proptest::prelude::*;
 
 use crate::fixture::{TestRepo, create};
+use crate::followed::{PAGE, write_pages};
 
-const PAGE: usize = 512;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -69,17 +69,10 @@ impl History {
         }
         state.resize(size as usize * PAGE, 0);
         let position = self.last() + 1;
-        let mut numbers: Vec<u32> = pages.iter().map(|page| page % size + 1).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut data = Vec::new();
-        for &number in &numbers {
+        let (numbers, data) = write_pages(&mut state, pages, |number| {
             let page = [position.to_le_bytes(), u64::from(number).to_le_bytes()].concat();
-            let page: Vec<u8> = page.into_iter().cycle().take(PAGE).collect();
-            let start = (number as usize - 1) * PAGE;
-            state[start..start + PAGE].copy_from_slice(&page);
-            data.extend_from_slice(&page);
-        }
+            page.into_iter().cycle().take(PAGE).collect()
+        });
         self.states.push((at, state));
         let data = Data::Held(data);
         let page_bytes = PAGE as u32;

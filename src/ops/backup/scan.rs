@@ -373,7 +373,7 @@ impl Visitor for Walker<'_> {
         let (same, new_draft) = match old {
             Some(old) if old.same => (true, old.draft),
             _ => {
-                let owner = owner_of(&mut self.owners, dir.meta);
+                let owner = owner_of(&mut self.owners, dir.meta.uid, dir.meta.gid);
                 let mut new = draft(dir.name, dir.meta, owner, self.xattrs(dir));
                 if !fits(&new.entry) {
                     // What is in it is worth more than its attributes. Without an
@@ -406,7 +406,7 @@ impl Visitor for Walker<'_> {
             }
             other => other.map(|old| Box::new(old.draft)),
         };
-        let owner = owner_of(&mut self.owners, meta);
+        let owner = owner_of(&mut self.owners, meta.uid, meta.gid);
         let mut draft = draft(file.name, meta, owner, self.xattrs(file));
         draft.entry.link = link;
         if !fits(&draft.entry) {

@@ -7,7 +7,6 @@
 //! ```
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::Head;
 use crate::base::{StreamId, UnixTime};
+use crate::ops::replace::{Replacement, replace_file};
 use crate::ops::{Error, Result};
 
 /// The last state that is known of a stream, and how to go on from it.
@@ -104,14 +104,10 @@ impl Durable {
     ///
     /// [`Error::File`] if it cannot be written; then what was there still is.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        let (path, part) = (dir.join(DURABLE), dir.join("durable.part"));
-        let failed = |source| Error::File { path: part.clone(), source };
-        let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        let options =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
-        let mut file = options.open(&part).map_err(failed)?;
-        file.write_all(&text).and_then(|()| file.sync_data()).map_err(failed)?;
-        std::fs::rename(&part, &path).map_err(|source| Error::File { path, source })
+        let path = dir.join(DURABLE);
+        let text = serde_json::to_vec(self).map_err(std::io::Error::from);
+        text.and_then(|text| replace_file(&path, &text, Replacement::PRIVATE))
+            .map_err(|source| Error::File { path, source })
     }
 }
 
@@ -131,7 +127,9 @@ fn looked(dir: &Path) -> Option<UnixTime> {
 }
 
 /// The right to follow a source, which one process has at a time.
-pub(super) struct Lock(#[allow(dead_code)] File);
+pub(super) struct Lock {
+    _held: File,
+}
 
 impl Lock {
     /// Takes it; makes the directory if it is not there.
@@ -146,7 +144,7 @@ impl Lock {
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
         let file = options.open(dir.join("lock")).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock(file)),
+            Ok(()) => Ok(Lock { _held: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Invalid {
                 what: format!(
                     "another process follows this source: it has locked {}",

@@ -16,8 +16,9 @@ use super::status::State;
 use super::{Shared, lock};
 use crate::base::pause::monotonic;
 use crate::base::{Kind, Stop, UnixTime, error_chain, pause};
-use crate::format::node::{Entry as Node, FileKind, Owner};
+use crate::format::node::{Entry as Node, FileKind};
 use crate::format::segment::StreamPoint;
+use crate::ops::backup::owner_of;
 use crate::ops::{Error, Result};
 use crate::repo::trees::Draft;
 use crate::source::Owners;
@@ -189,13 +190,7 @@ pub(super) fn file_of(database: &Path) -> Result<Draft> {
     let failed = |source| Error::File { path: database.to_owned(), source };
     let meta = std::fs::metadata(database).map_err(failed)?;
     let name = database.file_name().map_or(&b"database"[..], OsStrExt::as_bytes);
-    let mut owners = Owners::new();
-    let owner = Owner {
-        uid: meta.uid(),
-        gid: meta.gid(),
-        user: owners.user(meta.uid()).map(|name| name.to_string()),
-        group: owners.group(meta.gid()).map(|name| name.to_string()),
-    };
+    let owner = owner_of(&mut Owners::new(), meta.uid(), meta.gid());
     let entry = Node::new(name, FileKind::File, meta.mode() & 0o7777, UnixTime::default());
     Ok(Draft { entry, refs: Vec::new(), owner })
 }
