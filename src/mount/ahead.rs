@@ -4,8 +4,11 @@
 //! listed, each from its beginning. One chunk per round trip would make that as slow as the
 //! store is far away, so after a few files in order the next ones are fetched and pushed
 //! into the kernel, twice as many at a time as before. A copy that goes on in the next
-//! directory keeps its momentum: most directories are small, and are pushed whole when
-//! their listing ends.
+//! directory keeps its momentum: most directories are small, and when a listing ends all files
+//! are pushed that come before the next one, in the order of the tree: those before the first
+//! subdirectory, and where there is none, those that follow in the directories above. That is
+//! the order in which they are stored, so each frame is opened once. Who reads a directory's
+//! files before it goes into any subdirectory asks for the first behind each.
 //!
 //! What was pushed is not asked for any more, so whether anybody reads it would stay
 //! unknown. Of every few directories therefore the first small file is left out: that it is
@@ -142,7 +145,7 @@ impl Ahead {
         }
     }
 
-    /// Directories were listed whose nodes are these.
+    /// Directories with these nodes were listed, or are to be listed next.
     pub(super) fn listed(&self, nodes: &[ChunkId]) {
         if !nodes.is_empty() {
             self.library.prefetch_nodes(nodes, self.copies());
@@ -158,8 +161,8 @@ impl Ahead {
             && streams.unread_bytes < UNREAD_BYTES_MAX
     }
 
-    /// Pushes the small files of a directory whose listing has ended, in their order; of
-    /// some directories all but the first. `go_on` may be called before that is done, when
+    /// Pushes small files that are read when a listing has ended, in their order; of some
+    /// listings all but the first. `go_on` may be called before that is done, when
     /// the reader can go on. What is returned is disconnected when it was done, none if it is
     /// already.
     pub(super) fn ended(
@@ -232,7 +235,7 @@ impl Stream {
     /// read without a question.
     fn continues(&self, index: usize) -> bool {
         match self.last {
-            None => index <= self.hinted,
+            None => index <= self.hinted + GAP_MAX,
             Some(last) => index > last && (index - last <= GAP_MAX || index <= self.hinted),
         }
     }

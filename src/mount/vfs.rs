@@ -34,6 +34,8 @@ pub(super) const DOT_DOT: u64 = 2;
 /// Contents of open files that are kept: files longer than one READ.
 const CONTENTS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const CONTENT_WORTH_KEEPING: u64 = 128 << 10;
+/// So many directories are gone up from one that was listed, for what is read behind it.
+const LEVELS_MAX: usize = 16;
 /// Failures that were logged and are not logged again.
 const LOGGED_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
@@ -182,9 +184,9 @@ impl Vfs {
         self.ahead.push_by(pusher);
     }
 
-    /// The listing of a directory has ended. If its files will be read next, they are
-    /// pushed. `go_on` is called when the reader can go on while that is still done; what is
-    /// returned is disconnected when it was done, and none if it is already.
+    /// The listing of a directory has ended. If files will be read next, those are pushed that
+    /// come before the next listing. `go_on` is called when the reader can go on while that is
+    /// still done; what is returned is disconnected when it was done, and none if it is already.
     pub(super) fn listing_ended(
         &self,
         dir: u64,
@@ -194,20 +196,32 @@ impl Vfs {
             return None;
         }
         let (mut files, mut bytes) = (Vec::new(), 0);
-        let listed = self.namespace.list(dir, DOT_DOT, Reach::Memory, &mut |row| {
-            if let Item::Entry { ino, found, .. } = row.item {
-                let size = found.entry().size;
-                let is_small = (1..=PUSH_FILE_MAX).contains(&size);
-                if found.entry().kind == FileKind::File && is_small {
-                    bytes += size;
-                    let content = found.content();
-                    files.push((found, Push { ino, content }));
+        let (mut next, mut following) = (Some((dir, DOT_DOT)), None);
+        for _ in 0..LEVELS_MAX {
+            let Some((dir, after)) = next else { break };
+            let mut over = false;
+            let listed = self.namespace.list(dir, after, Reach::Memory, &mut |row| {
+                if let Item::Entry { ino, found, .. } = row.item {
+                    let entry = found.entry();
+                    following = Tree::first_node(&found);
+                    over = following.is_some();
+                    if entry.kind == FileKind::File && (1..=PUSH_FILE_MAX).contains(&entry.size) {
+                        bytes += entry.size;
+                        let content = found.content();
+                        files.push((found, Push { ino, content }));
+                    }
                 }
+                over |= files.len() >= PUSH_FILES_MAX || bytes >= PUSH_BYTES_MAX;
+                over
+            });
+            // What is not in memory any more is read as ever.
+            if over || listed.is_err() {
+                break;
             }
-            files.len() >= PUSH_FILES_MAX || bytes >= PUSH_BYTES_MAX
-        });
-        // What is not in memory any more is read as ever.
-        if listed.is_err() || files.is_empty() { None } else { self.ahead.ended(files, go_on) }
+            next = self.namespace.above(dir, Reach::Memory).ok().flatten();
+        }
+        self.ahead.listed(following.as_slice());
+        if files.is_empty() { None } else { self.ahead.ended(files, go_on) }
     }
 
     /// Bytes of a file: as many as asked for, fewer only where it ends.

@@ -36,6 +36,10 @@ use frames::{Frames, PackInfo};
 pub use ahead::{Ahead, Hint};
 pub use warm::{Behind, Run};
 
+/// Of the room for frames, one part in so many is for chunks that are kept apart from theirs, …
+const STRAYS_SHARE: usize = 8;
+/// … each of at most so many bytes.
+const STRAY_BYTES_MAX: usize = 64 << 10;
 /// The most chunks that are looked up in one transaction of the index.
 const LOOK_UPS: usize = 1024;
 
@@ -101,6 +105,10 @@ pub struct Reader {
     packs: MemoryCache<i64, Arc<PackInfo>>,
     nodes: MemoryCache<ChunkId, Arc<LoadedNode>>,
     lists: MemoryCache<ChunkId, content::Placed>,
+    /// Small chunks of frames that had to be opened again: a text that comes with every other
+    /// package lies among the files of the first.
+    strays: MemoryCache<ChunkId, Bytes>,
+    fronts: warm::Fronts,
     options: ReaderOptions,
     heal: Box<dyn Fn() -> Result<()> + Send + Sync>,
     healed: Mutex<HashMap<ChunkId, Option<i64>>>,
@@ -110,6 +118,8 @@ pub struct Reader {
 pub(super) struct PlainFrame {
     pub(super) bytes: Bytes,
     pub(super) kind: ChunkKind,
+    /// Whether it was opened before, and dropped since.
+    again: bool,
     verified: Mutex<HashSet<(ChunkId, usize, usize)>>,
 }
 
@@ -124,6 +134,8 @@ impl Reader {
         options: ReaderOptions,
         heal: impl Fn() -> Result<()> + Send + Sync + 'static,
     ) -> Reader {
+        let strays = options.frame_bytes / STRAYS_SHARE;
+        let options = ReaderOptions { frame_bytes: options.frame_bytes - strays, ..options };
         Reader {
             index,
             keys,
@@ -132,6 +144,8 @@ impl Reader {
             packs: MemoryCache::new(8 << 20),
             nodes: MemoryCache::new(options.node_bytes),
             lists: MemoryCache::new(8 << 20),
+            strays: MemoryCache::new(strays),
+            fronts: warm::Fronts::new(),
             options,
             heal: Box::new(heal),
             healed: Mutex::new(HashMap::new()),
@@ -156,6 +170,9 @@ impl Reader {
 
     /// A chunk for somebody who may be reading `in_order`, and then wants what lies behind it.
     fn chunk_of(&self, kind: ChunkKind, id: &ChunkId, in_order: bool) -> Result<Bytes> {
+        if let Some(bytes) = self.stray(kind, id) {
+            return Ok(bytes);
+        }
         match self.try_places(kind, id, in_order) {
             Err(error) if self.may_heal(id, &error) => {
                 (self.heal)()?;
@@ -168,6 +185,9 @@ impl Reader {
 
     /// The plaintext of a chunk if it is in memory.
     pub fn chunk_in_memory(&self, kind: ChunkKind, id: &ChunkId) -> Option<Bytes> {
+        if let Some(bytes) = self.stray(kind, id) {
+            return Some(bytes);
+        }
         let places = self.places.get(id)?;
         places.iter().find_map(|place| {
             let pack = self.packs.get(&place.pack)?;
@@ -175,6 +195,11 @@ impl Reader {
             let plain = self.frames.in_memory(&pack, frame)?;
             self.cut(kind, id, &pack, place, frame, &plain).ok()
         })
+    }
+
+    /// A chunk that is kept apart from its frame.
+    fn stray(&self, kind: ChunkKind, id: &ChunkId) -> Option<Bytes> {
+        (kind == ChunkKind::Data).then(|| self.strays.get(id)).flatten()
     }
 
     /// A node, decoded and checked.
@@ -371,6 +396,9 @@ impl Reader {
             }
             if kind == plain.kind {
                 lock().insert(mark);
+            }
+            if plain.again && kind == ChunkKind::Data && bytes.len() <= STRAY_BYTES_MAX {
+                self.strays.put(*id, Bytes::copy_from_slice(&bytes), bytes.len() + 128);
             }
         }
         Ok(bytes)

@@ -25,7 +25,7 @@ mod write;
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, OFlags, RenameFlags, Timespec, Timestamps, futimens, renameat_with};
+use rustix::io::{pread, retry_on_intr};
 
 use crate::base::{Kind, UnixTime};
 use crate::store::key::{self, TMP, error};
@@ -229,7 +231,7 @@ impl Store for LocalStore {
         if size > limit {
             return Err(key::too_large(key, &self.name, size, limit));
         }
-        let body = read(file, 0, size).map_err(|e| self.error(Call::Get, key, e))?;
+        let body = read(&file, 0, size).map_err(|e| self.error(Call::Get, key, e))?;
         if body.len() as u64 != size {
             return Err(key::too_short(key, &self.name, &(0..size), body.len() as u64));
         }
@@ -245,7 +247,7 @@ impl Store for LocalStore {
             return Err(key::too_short(key, &self.name, &range, size));
         }
         let length = range.end - range.start;
-        let body = read(file, range.start, length).map_err(|e| self.error(Call::Get, key, e))?;
+        let body = read(&file, range.start, length).map_err(|e| self.error(Call::Get, key, e))?;
         if body.len() as u64 != length {
             let size = range.start + body.len() as u64;
             return Err(key::too_short(key, &self.name, &range, size));
@@ -336,12 +338,19 @@ fn receipt(metadata: &fs::Metadata) -> UnixTime {
     UnixTime::new(metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0))
 }
 
-fn read(mut file: File, start: u64, length: u64) -> io::Result<Bytes> {
-    if start > 0 {
-        file.seek(SeekFrom::Start(start))?;
+/// What a file holds from there on, up to so many bytes: by as few calls as can be, into memory
+/// that nothing was written to before.
+fn read(file: &File, start: u64, length: u64) -> io::Result<Bytes> {
+    let mut body: Vec<u8> = Vec::with_capacity(key::capacity(length));
+    while (body.len() as u64) < length {
+        body.reserve(1);
+        let at = start + body.len() as u64;
+        if retry_on_intr(|| pread(file, spare_capacity(&mut body), at))? == 0 {
+            break;
+        }
     }
-    let mut body = Vec::with_capacity(key::capacity(length));
-    file.take(length).read_to_end(&mut body)?;
+    // What was allocated may be more.
+    body.truncate(usize::try_from(length).unwrap_or(usize::MAX));
     Ok(Bytes::from(body))
 }
 

@@ -239,6 +239,21 @@ impl Namespace {
         }
     }
 
+    /// Where whoever goes through a tree in order is when a directory is done: the directory
+    /// that it is in, and its position there. None at the top of a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotADirectory`], [`Error::WouldBlock`], or the library's.
+    pub fn above(&self, dir: u64, reach: Reach) -> Result<Option<(u64, u64)>> {
+        let (view, rank) = self.place(dir)?;
+        let Some(view) = view else { return Ok(None) };
+        let View::Snapshot { tree, .. } = &view.view else { return Ok(None) };
+        let Some(ordinal) = tree.ordinal(rank, reach)? else { return Ok(None) };
+        let parent = number(view.number, tree.parent(rank, reach)?);
+        Ok(Some((parent, ordinal + FIRST_POSITION)))
+    }
+
     /// A path for people and logs, from the mount's root; as much as is in memory.
     #[must_use]
     pub fn path(&self, ino: u64) -> String {

@@ -229,6 +229,22 @@ impl Tree {
         Ok(self.dir(dir, reach)?.parent)
     }
 
+    /// The number of a directory's entry among those of the directory that it is in; none for
+    /// the root.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotADirectory`], [`Error::WouldBlock`], or the library's.
+    pub fn ordinal(&self, dir: u64, reach: Reach) -> Result<Option<u64>> {
+        if dir == 0 {
+            return Ok(None);
+        }
+        let parent = self.parent(dir, reach)?;
+        let offset = dir - parent - 1;
+        let leaf = self.leaf(&self.dir(parent, reach)?, Seek::Rank(offset), reach)?;
+        Ok(leaf.map(|leaf| leaf.ordinals_before + leaf.index_of(offset) as u64))
+    }
+
     /// The path of an entry from the root, without a leading `/`.
     ///
     /// # Errors

@@ -126,3 +126,39 @@ fn files_have_an_order_in_which_they_are_stored() {
     assert_eq!(library.stored_order(&contents), [3, 2, 0, 1]);
     assert!(library.stored_order(&[]).is_empty());
 }
+
+/// A small file that is read again and again among others far from it does not have what lies
+/// around it opened each time.
+#[test]
+fn a_text_that_comes_again_is_kept_by_itself() {
+    let repo = create_with(Arc::new(MemoryStore::new()), true, &Parameters::default());
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<Vec<u8>> = (0..200).map(|n| noise(n, 1250)).collect();
+    for (n, bytes) in files.iter().enumerate() {
+        fs::write(dir.path().join(format!("{n:03}")), bytes).unwrap();
+    }
+    repo.backup("s", dir.path());
+    // Room for one frame.
+    let options =
+        ReaderOptions { frame_bytes: 4 << 20, ..ReaderOptions::default().for_directory() };
+    let local = LocalOptions { cache_bytes: 0, ..repo.local() };
+    let shelf = Shelf::open(&repo.open(), &local, options).unwrap();
+    let wanted = [0, 60, 120, 199];
+    let contents = wanted.map(|n| content_of(&shelf, &format!("s:/{n:03}")));
+    let fetches = || {
+        let counters = shelf.counters();
+        counters.iter().find(|(name, _)| *name == "fetches").unwrap().1
+    };
+    let fetched_by = |n: usize| {
+        let before = fetches();
+        let read = shelf.read(&contents[n], 0, 40_000).unwrap();
+        assert!(read == files[wanted[n]]);
+        fetches() - before
+    };
+    fetched_by(0);
+    let far = [1, 2, 3];
+    assert!(far.map(fetched_by).iter().sum::<u64>() >= 2, "they lie apart");
+    assert_eq!(fetched_by(0), 1, "its frame is gone");
+    assert!(far.map(fetched_by).iter().sum::<u64>() >= 2, "and again");
+    assert_eq!(fetched_by(0), 0, "it is kept without");
+}

@@ -200,3 +200,40 @@ fn totals_are_those_of_the_repository() {
     let (_, vfs) = vfs_of(&Sample::dir([("a", Sample::file("")), ("b", Sample::file(""))]));
     assert_eq!(vfs.statfs(Reach::Store).unwrap(), Statfs { bytes: 12_345_678, files: 3 });
 }
+
+/// Who copies a tree is given the files that come before the next listing, in the order in
+/// which it reads them, wherever they are.
+#[test]
+fn what_is_read_before_the_next_listing_is_pushed() {
+    let file = |text: &str| Sample::file(text.repeat(300));
+    let m = Sample::dir([("b", file("b")), ("c", file("c")), ("n", Sample::dir::<&str>([]))]);
+    let q = Sample::dir([("r", file("r"))]);
+    let y = Sample::dir([("a", file("a")), ("m", m), ("p", file("p")), ("q", q), ("s", file("s"))]);
+    let x = Sample::dir([("0", file("0")), ("1", file("1")), ("2", file("2"))]);
+    let z = Sample::dir([("t", file("t"))]);
+    let (library, vfs) = vfs_of(&Sample::dir([("x", x), ("y", y), ("z", z)]));
+    let (pushed, sunk) = crossbeam_channel::unbounded();
+    let sink = move |_, bytes: &[u8]| {
+        pushed.send(char::from(bytes[0])).unwrap();
+        Ok(())
+    };
+    let library = library as Arc<dyn Library>;
+    vfs.push_by(Pusher::start(library, Arc::default(), Box::new(sink), 2).unwrap());
+    let after_listing = |path: &str| {
+        let dir = found(&vfs, &format!("latest/s/{path}")).attr.ino;
+        vfs.readdir(dir, 0, Reach::Store, &mut |_| false).unwrap();
+        if let Some(done) = vfs.listing_ended(dir, &mut || {}) {
+            done.recv().unwrap_err();
+        }
+        sunk.try_iter().collect::<String>()
+    };
+    assert_eq!(after_listing("x"), "", "nobody copies");
+    for name in ["0", "1", "2"] {
+        let ino = found(&vfs, &format!("latest/s/x/{name}")).attr.ino;
+        vfs.read(ino, 0, 300, Reach::Store).unwrap();
+    }
+    // The first is left out, so that it is seen whether somebody reads it.
+    assert_eq!(after_listing("x"), "12");
+    let told = ["y", "y/m", "y/m/n", "y/q", "z"].map(after_listing);
+    assert_eq!(told, ["a", "bcp", "p", "rs", "t"]);
+}

@@ -1,11 +1,13 @@
 //! Frames: fetched in runs, opened, kept; each fetched once however many ask.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
+use lru::LruCache;
 
 use super::{PlainFrame, ReaderOptions};
 use crate::base::PackId;
@@ -19,6 +21,9 @@ use crate::repo::keys::Keys;
 use crate::repo::packer::open_frame;
 use crate::repo::{Error, Result};
 use crate::store::Store;
+
+/// So many frames are known to have been opened before.
+const OPENED_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// A pack made ready to read from, as one claim has it.
 pub(super) struct PackInfo {
@@ -121,6 +126,8 @@ pub(super) struct Frames {
     sealed: MemoryCache<Key, Bytes>,
     fetch_bytes: u64,
     run_bytes: u64,
+    /// Frames that were opened, the last of them.
+    opened: Mutex<LruCache<Key, ()>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
@@ -149,6 +156,7 @@ impl Frames {
             sealed: MemoryCache::new(options.sealed_bytes),
             fetch_bytes: options.fetch_bytes,
             run_bytes: options.run_bytes,
+            opened: Mutex::new(LruCache::new(OPENED_MAX)),
             flights: Mutex::default(),
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
@@ -411,6 +419,7 @@ impl Frames {
         let plain = Arc::new(PlainFrame {
             bytes: bytes.into(),
             kind: pack.kind,
+            again: lock(&self.opened).put(at, ()).is_some(),
             verified: Mutex::default(),
         });
         self.memory.put(at, Arc::clone(&plain), weight);

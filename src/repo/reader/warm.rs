@@ -3,8 +3,11 @@
 //! Questions about what comes next look in memory alone, since whoever asks them answers the
 //! kernel; what they come to is done by the threads of [`super::Ahead`].
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
 
 use super::frames::PackInfo;
 use super::{LOOK_UPS, Reader};
@@ -18,6 +21,9 @@ use crate::repo::Result;
 /// other, so the next of either pack is enough. Of more, the memory cache drops some before
 /// they are read, and they are fetched and unpacked again.
 const FRAMES_BEHIND: usize = 1;
+
+/// In so many packs it is known how far somebody has come.
+const FRONTS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 /// Frames that follow others in a pack.
 #[derive(Debug)]
@@ -33,6 +39,36 @@ pub struct Run {
     from: usize,
 }
 
+/// How far who goes through packs has come in each. A chunk that is in other directories too
+/// lies where it was first, and what lies behind it there is not wanted: only where somebody
+/// gets from frame to frame is that so.
+pub(super) struct Fronts(Mutex<LruCache<i64, Front>>);
+
+struct Front {
+    at: usize,
+    /// Another frame that something was read from.
+    other: usize,
+}
+
+impl Fronts {
+    pub(super) fn new() -> Fronts {
+        Fronts(Mutex::new(LruCache::new(FRONTS_MAX)))
+    }
+
+    /// Whether a frame is where somebody goes on.
+    fn is_reached_by(&self, pack: i64, frame: usize) -> bool {
+        let mut fronts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let front = fronts.get_or_insert_mut(pack, || Front { at: frame, other: frame });
+        let goes_on = (front.at..=front.at + FRAMES_BEHIND + 1).contains(&frame);
+        if goes_on || frame == front.other + 1 {
+            *front = Front { at: frame, other: frame };
+            return true;
+        }
+        front.other = frame;
+        false
+    }
+}
+
 impl Reader {
     /// Brings the frames that hold these chunks into memory, neighbours in one fetch, for
     /// somebody who reads in order.
@@ -43,7 +79,7 @@ impl Reader {
     pub fn warm(&self, ids: &[ChunkId]) -> Result<()> {
         self.find_places(ids)?;
         let mut wanted: Vec<(i64, usize, usize)> = Vec::new();
-        for id in ids {
+        for id in ids.iter().filter(|id| !self.strays.has(id)) {
             let places = self.places_of(id)?;
             // A claim that cannot be read from is false, or will be reported when the
             // chunk is read.
@@ -99,6 +135,9 @@ impl Reader {
     /// through many small files: the next ones are not here. Looks in memory alone.
     pub fn behind(&self, id: &ChunkId) -> Option<Behind> {
         let (number, pack, start) = self.end_in_memory(id)?;
+        if !self.fronts.is_reached_by(number, start) {
+            return None;
+        }
         let end = pack.directory.frames.len().min(start + FRAMES_BEHIND);
         let is_away = |frame| !self.frames.is_in_memory(&pack, frame);
         // Once half of them are used up the next are asked for.
@@ -167,5 +206,22 @@ impl Reader {
         contents.truncate(LOOK_UPS);
         self.find_places(&contents)?;
         fetched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is read of earlier frames meanwhile, who goes from frame to frame goes on, and
+    /// who begins elsewhere is seen at the second frame.
+    #[test]
+    fn a_chunk_that_lies_far_off_is_no_way_to_go_on() {
+        let fronts = Fronts::new();
+        let reached = |frame| fronts.is_reached_by(1, frame);
+        assert!(reached(50) && reached(50) && reached(51));
+        assert!(!reached(4) && reached(52) && !reached(4) && !reached(4) && reached(53));
+        assert!(!reached(90) && reached(91) && reached(92));
+        assert!(fronts.is_reached_by(2, 4), "another pack");
     }
 }

@@ -44,6 +44,13 @@ impl LeafAt {
             _ => &[],
         }
     }
+
+    /// The place in the leaf of the entry that has a rank, counted from the directory's first
+    /// entry, or has it below itself.
+    pub(super) fn index_of(&self, rank: u64) -> usize {
+        let within = rank - self.ranks_before;
+        self.sums.partition_point(|sum| *sum <= within).saturating_sub(1)
+    }
 }
 
 impl Tree {
@@ -112,9 +119,7 @@ impl Tree {
             let offset = rank - at - 1;
             let leaf = self.leaf(&place, Seek::Rank(offset), reach)?;
             let leaf = leaf.ok_or_else(|| contradicts(place.node, "it has fewer entries"))?;
-            let within = offset - leaf.ranks_before;
-            let index = leaf.sums.partition_point(|sum| *sum <= within).saturating_sub(1);
-            let found = self.remember(at, &place, &leaf, index)?;
+            let found = self.remember(at, &place, &leaf, leaf.index_of(offset))?;
             each(found.entry());
             if found.rank == rank {
                 return Ok(Some((found, at)));
