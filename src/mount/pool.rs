@@ -6,6 +6,9 @@
 //! reply and refuses it, and what the worker finds later is dropped. A worker that
 //! panics refuses its reply as well; the thread goes on.
 //!
+//! There is a worker for each question that waits, up to their number; they are started when
+//! they are needed first, which for most mounts is never for most.
+//!
 //! The queue is bounded. The kernel keeps as many questions open as there are
 //! processes asking, and [`QUEUE_MAX`] is more than that in practice; if it does
 //! fill up, the event loops wait, which is what slows those processes down.
@@ -14,7 +17,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,27 +47,41 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Workers and their watchdog. Dropping it ends the threads that are not stuck.
 pub(super) struct Pool {
     jobs: Sender<Job>,
+    queue: Receiver<Job>,
+    workers_max: usize,
+    /// Workers that there are.
+    workers: Mutex<usize>,
+    /// Questions that no worker has done with.
+    pending: Arc<AtomicUsize>,
     watch: Arc<Watch>,
     deadline: Duration,
 }
 
 impl Pool {
-    /// Starts that many workers; every question has `deadline` to be answered.
+    /// Up to that many workers; every question has `deadline` to be answered.
     pub(super) fn new(workers: usize, deadline: Duration) -> io::Result<Pool> {
-        let (jobs, receiver): (_, Receiver<Job>) = bounded(QUEUE_MAX);
-        for n in 0..workers.max(1) {
-            let receiver = receiver.clone();
-            thread::Builder::new().name(format!("asof-worker-{n}")).spawn(move || {
-                for job in receiver {
-                    // What panics in it was caught in it; this is for the rest.
-                    let _ = guarded(job);
-                }
-            })?;
-        }
+        let (jobs, queue): (_, Receiver<Job>) = bounded(QUEUE_MAX);
         let watch = Arc::new(Watch::default());
         let watched = Arc::clone(&watch);
         thread::Builder::new().name("asof-watchdog".to_owned()).spawn(move || watched.run())?;
-        Ok(Pool { jobs, watch, deadline })
+        let (workers_max, pending) = (workers.max(1), Arc::default());
+        let pool =
+            Pool { jobs, queue, workers_max, workers: Mutex::new(0), pending, watch, deadline };
+        pool.start_worker(&mut lock(&pool.workers))?;
+        Ok(pool)
+    }
+
+    fn start_worker(&self, workers: &mut usize) -> io::Result<()> {
+        let (queue, pending) = (self.queue.clone(), Arc::clone(&self.pending));
+        thread::Builder::new().name(format!("asof-worker-{workers}")).spawn(move || {
+            for job in queue {
+                // What panics in it was caught in it; this is for the rest.
+                let _ = guarded(job);
+                pending.fetch_sub(1, Ordering::Relaxed);
+            }
+        })?;
+        *workers += 1;
+        Ok(())
     }
 
     /// Lets a worker do `work` and `send` its result with the reply, unless the
@@ -90,8 +107,17 @@ impl Pool {
                 Err(_) => reply.refuse(Refusal::Panicked),
             }
         });
+        let pending = self.pending.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut workers = lock(&self.workers);
+        if pending > *workers && *workers < self.workers_max {
+            // Where there can be no more, those that there are take one after the other.
+            let _ = self.start_worker(&mut workers);
+        }
+        drop(workers);
         // If the queue stays full all the time, the watchdog refuses the reply.
-        let _ = self.jobs.send_timeout(job, self.deadline);
+        if self.jobs.send_timeout(job, self.deadline).is_err() {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -239,6 +265,26 @@ mod tests {
         drop(release);
         assert!(end.recv().is_err());
         assert!(answers.recv().is_err(), "one reply, one answer");
+    }
+
+    /// As long as there may be more workers, no question waits for another's.
+    #[test]
+    fn stuck_questions_hold_up_no_other() {
+        let pool = Pool::new(4, Duration::from_secs(60)).unwrap();
+        let (told, answers) = unbounded();
+        let (release, stuck) = bounded::<()>(0);
+        for _ in 0..3 {
+            let stuck = stuck.clone();
+            pool.run(Told(told.clone()), move || drop(stuck.recv()), Told::answer);
+        }
+        for _ in 0..20 {
+            pool.run(Told(told.clone()), || (), Told::answer);
+            assert_eq!(answers.recv().unwrap(), "answered");
+        }
+        assert!(answers.try_recv().is_err(), "three are stuck");
+        assert_eq!(*lock(&pool.workers), 4);
+        drop((release, told));
+        assert_eq!(answers.iter().count(), 3);
     }
 
     #[test]

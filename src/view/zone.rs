@@ -34,7 +34,9 @@ impl Zone {
     /// [`TimeError::UnknownLocal`] if `TZ` is none of these. The C library would take UTC;
     /// here that could be the wrong day.
     pub fn local() -> Result<Zone, TimeError> {
-        match (TimeZone::try_system(), std::env::var_os("TZ")) {
+        let variable = std::env::var_os("TZ");
+        let linked = if variable.is_none() { linked() } else { None };
+        match (linked.map_or_else(TimeZone::try_system, Ok), variable) {
             (Ok(tz), _) => Ok(Zone::from(tz)),
             (Err(_), None) => Ok(Zone::utc()),
             (Err(_), Some(tz)) => {
@@ -132,6 +134,15 @@ impl From<TimeZone> for Zone {
         };
         Zone { tz, name }
     }
+}
+
+/// The zone that `/etc/localtime` is a link to. The library would find the same, and read the
+/// names of all zones for it.
+fn linked() -> Option<TimeZone> {
+    const LOCAL: &str = "/etc/localtime";
+    let target = std::fs::read_link(LOCAL).ok()?;
+    let (_, name) = target.to_str()?.split_once("/zoneinfo/")?;
+    TimeZone::tzif(name, &std::fs::read(LOCAL).ok()?).ok()
 }
 
 /// The instants at which clocks show a certain time.
