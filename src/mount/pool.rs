@@ -275,7 +275,8 @@ mod tests {
         let (release, stuck) = bounded::<()>(0);
         for _ in 0..3 {
             let stuck = stuck.clone();
-            pool.run(Told(told.clone()), move || drop(stuck.recv()), Told::answer);
+            let wait = move || stuck.recv().unwrap_or_default();
+            pool.run(Told(told.clone()), wait, Told::answer);
         }
         for _ in 0..20 {
             pool.run(Told(told.clone()), || (), Told::answer);
