@@ -158,7 +158,8 @@ fn write(restore: &Restore<'_>, job: &FileJob) -> Result<(), Failure> {
             advance(restore, bytes.len() as u64);
         }
     }
-    if size > 0 {
+    // A hole at the end was not written.
+    if at < size {
         file.set_len(size)?;
     }
     restore.note(target.apply_to(&file, &job.attributes, restore.apply)?);
