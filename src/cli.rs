@@ -128,7 +128,8 @@ fn finished(context: &Context, done: Done) -> Result<Exit, OutputError> {
 }
 
 fn failed(out: &Out, context: Option<&Context>, failure: &Failure) -> Result<Exit, OutputError> {
-    let stopped = context.is_some_and(|context| context.stop.is_raised());
+    let asked = context.is_some_and(|context| context.stop.is_raised());
+    let stopped = asked && !failure.stands;
     let (exit, reason) = match stopped {
         true => (Exit::Interrupted, "interrupted"),
         false => (failure.exit, failure.reason.as_str()),

@@ -89,7 +89,8 @@ struct Shared<'a> {
 
 /// Follows a database until it is asked to stop; then publishes what it has.
 ///
-/// Failures of the store and of the database are reported and tried again.
+/// Failures of the store and of the database are reported and tried again. One that makes
+/// no sense to try again ends this source and no other: `stop` is not raised by it.
 ///
 /// # Errors
 ///
@@ -109,11 +110,12 @@ pub fn follow(
         tail = Some(Tail::of(&head));
     })?;
     let start = spool.start();
+    let own = stop.below();
     let shared = Shared {
         repo,
         options,
         reporter,
-        stop,
+        stop: &own,
         spool,
         captured: Mutex::new(tail),
         published: Mutex::new((durable, start)),
@@ -125,12 +127,8 @@ pub fn follow(
     };
     let outcome = std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
-            let outcome = publishing::run(&shared);
-            if outcome.is_err() {
-                // Without it nothing ends the other.
-                stop.raise();
-            }
-            outcome
+            let _end = EndsOther(&own);
+            publishing::run(&shared)
         });
         let captured = capture::run(&shared);
         shared.ended.store(true, Ordering::SeqCst);
@@ -142,6 +140,15 @@ pub fn follow(
     });
     reporter.state(State::Stopped);
     outcome
+}
+
+/// Without the one that publishes the other would go on for ever, however it ended.
+struct EndsOther<'a>(&'a Stop);
+
+impl Drop for EndsOther<'_> {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
 }
 
 impl Shared<'_> {

@@ -133,6 +133,41 @@ fn a_source_has_one_follower_at_a_time() {
     assert_eq!(lines.len(), 5, "{lines:?}");
 }
 
+/// What happened to one source is told at the end, though the others were followed until
+/// somebody asked for that.
+#[test]
+fn a_source_that_fails_is_named_at_the_end_and_the_others_go_on() {
+    let shop = Shop::new();
+    let bench = &shop.bench;
+    let web = Connection::open(bench.path("web.db")).unwrap();
+    web.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE n (v)").unwrap();
+    bench.asof(["source", "add", "web", "sqlite:web.db"]).exits(0);
+    let first = shop.follow();
+    let mut command = bench.command();
+    command.args(["follow", "--all", "--socket", "other.sock", "--status-file", "other.json"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut both = Following(command.spawn().unwrap());
+    let mut told = BufReader::new(both.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while line != "asof: web: active\n" {
+        line.clear();
+        assert_ne!(told.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    kill_process(Pid::from_child(&both.0), Signal::TERM).unwrap();
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(both.0.wait().unwrap().code(), Some(2), "{rest}");
+    let end = "not everything was followed to its end: shop: another process follows";
+    assert!(rest.contains(end), "{rest}");
+    let status = std::fs::read(bench.path("other.json")).unwrap();
+    let status: Value = serde_json::from_slice(&status).unwrap();
+    let [shops, webs] = &status["sources"].as_array().unwrap()[..] else { panic!("{status}") };
+    assert_eq!((&shops["state"], &webs["state"]), (&"stopped".into(), &"stopped".into()));
+    assert!(text(&shops["last_error"], "message").contains("another process"), "{status}");
+    assert_eq!(webs["last_error"], Value::Null, "{status}");
+    shop.end(first);
+}
+
 #[test]
 fn the_status_is_in_a_file_and_answered_on_a_socket() {
     let shop = Shop::new();

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asof::base::{Clock, Stop, StreamId};
+use asof::base::{Clock, Kind, Stop, StreamId};
 use asof::format::segment::Gap;
 use asof::ops::follow::status::{Process, State, StatusBoard};
 use asof::ops::follow::{FollowOptions, Origin, follow};
 use asof::repo::streams::state_id;
 use asof::repo::writer::WriterOptions;
 use asof::repo::{Library, browse};
-use asof::store::fault::Moment;
+use asof::store::fault::{Action, Fault, Moment};
 use asof::store::{Call, FaultStore, MemoryStore};
 use rusqlite::Connection;
 
@@ -76,15 +76,27 @@ impl Shop {
     /// Follows while `work` runs, which is told when it has begun. What was captured by
     /// then is published.
     fn while_following<T>(&self, options: &FollowOptions, work: impl FnOnce(&Shop) -> T) -> T {
-        let (stop, reporter) = (Stop::new(), self.board.enter("shop"));
+        let (done, ended) = self.until(options, &Stop::new(), work);
+        ended.unwrap();
+        done
+    }
+
+    /// The same with a wish to stop that others know as well, and how it ended.
+    fn until<T>(
+        &self,
+        options: &FollowOptions,
+        stop: &Stop,
+        work: impl FnOnce(&Shop) -> T,
+    ) -> (T, asof::ops::Result<()>) {
+        let reporter = self.board.enter("shop");
         let repo = self.repo.open();
         std::thread::scope(|scope| {
-            let following = scope.spawn(|| follow(&repo, options, &reporter, &stop).unwrap());
+            let following = scope.spawn(|| follow(&repo, options, &reporter, stop));
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self)));
             // Else a test that failed would wait for ever.
             stop.raise();
-            following.join().unwrap();
-            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let ended = following.join().unwrap();
+            (outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), ended)
         })
     }
 
@@ -390,4 +402,32 @@ fn a_database_that_is_never_at_rest_does_not_keep_anybody_from_stopping() {
     let streams = shop.streams();
     let counts = shop.counts(&streams[0].0);
     assert!(one_more_each(&counts) && counts.len() > 1, "{counts:?}");
+}
+
+/// A source that cannot be published any more ends by itself: who follows others beside it
+/// goes on, and hears why.
+#[test]
+fn a_source_that_fails_for_good_ends_no_other() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    let (failing, sound) = (Shop::in_store(Arc::new(store.clone())), Shop::new());
+    let (stop, reporter) = (Stop::new(), failing.board.enter("shop"));
+    let repo = failing.repo.open();
+    let ((), ended) = sound.until(&sound.options(), &stop, |sound| {
+        sound.wait_for(State::Active);
+        store.add(Fault {
+            call: Some(Call::Put),
+            prefix: String::new(),
+            skip: 0,
+            times: u64::MAX,
+            action: Action::Fail(Kind::WrongKey, Moment::Before),
+        });
+        // Ends, though nobody asks it to.
+        let failure = follow(&repo, &failing.options(), &reporter, &stop).unwrap_err();
+        assert_eq!(failure.kind(), Kind::WrongKey);
+        assert!(!stop.is_raised());
+        count(&sound.connect(), 5);
+        sound.wait(|row| row.durable.as_deref() == Some("5"));
+    });
+    ended.unwrap();
+    assert_eq!(failing.board.read().1.sources[0].state, State::Stopped);
 }
