@@ -11,6 +11,12 @@
 //! database; what was committed from then on until it begins anew is a gap, and is
 //! published as one.
 //!
+//! What follows an image waits until that is stored, however long it takes: a base that is
+//! received after segments that lead on from it is not believed (FORMAT.md, section 16), or
+//! whoever steals a key could replace what was published. Meanwhile the spool takes as much
+//! more as the image is large. So an image makes no gap as long as changes come no faster
+//! than an image is stored; and if they do, the store cannot keep up with them anyway.
+//!
 //! A state's number in its stream says how many transactions led to it. A process that
 //! is started again goes on where the spool ends, if the database's log still has all
 //! that came since; else it begins another stream, with the gap before it.
@@ -28,7 +34,7 @@ mod spool;
 pub mod status;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,7 +61,8 @@ pub struct FollowOptions {
     pub directory: PathBuf,
     /// What changed is published at most so often.
     pub interval: Duration,
-    /// The spool takes no more, images not counted. Bytes.
+    /// The spool takes no more, images not counted, and as much again as an image is large that
+    /// is not stored yet. Bytes.
     pub spool_limit: u64,
     /// Whether what is captured is written through to the disk, and published at once.
     pub sync: bool,
@@ -79,6 +86,8 @@ struct Shared<'a> {
     /// How often something was appended.
     appended: Mutex<u64>,
     news: Condvar,
+    /// How much more than its limit the spool may take until it is below that again. Bytes.
+    extra: AtomicU64,
     /// Another image is due: many changes follow the last.
     image_due: AtomicBool,
     /// The database is followed at this moment.
@@ -110,6 +119,8 @@ pub fn follow(
         tail = Some(Tail::of(&head));
     })?;
     let start = spool.start();
+    // What an earlier process was allowed to leave is no reason for a gap.
+    let left = spool.bytes_behind(start).saturating_sub(options.spool_limit);
     let own = stop.below();
     let shared = Shared {
         repo,
@@ -121,6 +132,7 @@ pub fn follow(
         published: Mutex::new((durable, start)),
         appended: Mutex::new(1),
         news: Condvar::new(),
+        extra: AtomicU64::new(left),
         image_due: AtomicBool::new(false),
         attached: AtomicBool::new(false),
         ended: AtomicBool::new(false),
@@ -166,6 +178,24 @@ impl Shared<'_> {
         if self.attached.load(Ordering::SeqCst) && captured == stored {
             self.reporter.state(State::Active);
         }
+    }
+
+    /// Why nothing may be captured before the store has taken some of what waits, if so.
+    fn is_full(&self) -> Option<String> {
+        let behind = self.spool.bytes_behind(lock(&self.published).1);
+        let (images, limit) = (self.spool.image_bytes(), self.options.spool_limit);
+        // Only the thread that captures changes it.
+        let extra = match self.extra.load(Ordering::SeqCst) {
+            _ if images == 0 && behind <= limit => 0,
+            extra => extra.max(images),
+        };
+        self.extra.store(extra, Ordering::SeqCst);
+        let most = limit.saturating_add(extra);
+        (behind > most).then(|| {
+            format!(
+                "the spool was full: {behind} bytes waited for the store, and it may take {most}"
+            )
+        })
     }
 
     fn now(&self) -> UnixTime {

@@ -296,6 +296,51 @@ fn a_spool_that_is_full_is_a_gap_and_no_more() {
     assert!(gap.reason.contains("spool was full"), "{}", gap.reason);
 }
 
+/// However long an image takes to be stored, what comes meanwhile waits for it, up to as much
+/// more than the limit as it is large. Later the limit is what it was.
+#[test]
+fn an_image_that_takes_long_is_no_gap() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    let shop = Shop::in_store(Arc::new(store.clone()));
+    let db = shop.connect();
+    db.execute_batch("CREATE TABLE large AS SELECT randomblob(4000000)").unwrap();
+    let options = FollowOptions { spool_limit: 100_000, ..shop.options() };
+    let nothing_is_stored = || {
+        store.add(Fault {
+            call: Some(Call::Put),
+            prefix: String::new(),
+            skip: 0,
+            times: u64::MAX,
+            action: Action::Fail(Kind::Unavailable, Moment::Before),
+        });
+    };
+    nothing_is_stored();
+    let more = |shop: &Shop, times, upto| {
+        shop.wait_for(State::Lagging);
+        count(&db, times);
+        shop.wait(|row| row.captured.as_deref() == Some(upto));
+        assert!(shop.board.read().1.sources[0].lag_bytes > 2 * options.spool_limit);
+    };
+    let ((), ended) = shop.until(&options, &Stop::new(), |shop| more(shop, 150, "150"));
+    assert_eq!(ended.unwrap_err().kind(), Kind::Unavailable);
+    // Another process knows it as well.
+    shop.while_following(&options, |shop| {
+        more(shop, 100, "250");
+        store.heal();
+        shop.wait(|row| row.durable == row.captured && row.state == State::Active);
+        nothing_is_stored();
+        count(&db, 150);
+        shop.wait_for(State::Gap);
+        store.heal();
+        shop.wait(|row| row.durable == row.captured && row.state == State::Active);
+    });
+    let streams = shop.streams();
+    let [(first, None), (_, Some(gap))] = streams.as_slice() else { panic!("{streams:?}") };
+    let counts = shop.counts(first);
+    assert!(one_more_each(&counts) && counts.len() > 250, "{counts:?}");
+    assert!(gap.reason.contains("spool was full"), "{}", gap.reason);
+}
+
 /// A database without a log cannot be followed; it is copied whenever it changed.
 #[test]
 fn what_cannot_be_followed_is_copied() {

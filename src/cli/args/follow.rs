@@ -47,7 +47,8 @@ pub struct FollowArgs {
     /// Publish what was captured so often, instead of what the source says
     #[arg(long, value_name = "DURATION", value_parser = duration())]
     pub interval: Option<Duration>,
-    /// Keep at most so much on this machine while it cannot be published
+    /// Keep at most so much on this machine while it cannot be published, and while an image of a
+    /// database is being stored as much more as that is large
     #[arg(long, value_name = "SIZE", value_parser = size())]
     pub spool_limit: Option<u64>,
     /// Write what is captured through to the disk, and publish it at once

@@ -134,12 +134,8 @@ impl Capture<'_, '_> {
                 Err(_) => {}
             }
             let read = read?;
-            let behind = shared.spool.bytes_behind(lock(&shared.published).1);
-            if behind > shared.options.spool_limit {
-                return Ok(Ended::Missed(format!(
-                    "the spool was full: {behind} bytes waited for the store, and it may take {}",
-                    shared.options.spool_limit
-                )));
+            if let Some(full) = shared.is_full() {
+                return Ok(Ended::Missed(full));
             }
             // For an image the whole log is gone through. Who is behind, and does so after
             // each part that is read, is further behind each time.
@@ -218,11 +214,13 @@ impl Capture<'_, '_> {
         };
         let path = shared.spool.image(&self.stream, position);
         write_image(&path, shared, &mut base)?;
+        let length = base.size();
         drop(base);
         let resume = Some(position_of(follower)?);
         let head = Head { stream: self.stream, position, at, what: What::Image(gap), resume };
         batch.add(&head, 0, |_| Ok(()))?;
         batch.keep()?;
+        shared.spool.add_image(length);
         self.advance(position, Some(at), follower)
     }
 

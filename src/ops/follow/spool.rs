@@ -16,12 +16,13 @@
 //! everything behind the last such entry is cut off and captured again. Who wants each
 //! change to outlive a power failure has it written through (`sync`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::hash::Hasher as _;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use twox_hash::XxHash3_64;
@@ -73,6 +74,8 @@ pub(super) struct Spool {
     sync: bool,
     /// The files by number, with their lengths, the one being written last.
     files: Mutex<VecDeque<(u64, u64)>>,
+    /// How large the images are that wait. Bytes.
+    images: AtomicU64,
 }
 
 /// What is being appended: nobody sees it before it is [kept](Batch::keep).
@@ -93,7 +96,7 @@ impl Spool {
     pub(super) fn open(dir: &Path, sync: bool, mut each: impl FnMut(Head)) -> Result<Spool> {
         let failed = |source| Error::File { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut numbers = Vec::new();
+        let (mut numbers, mut images) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
@@ -102,10 +105,20 @@ impl Spool {
                 numbers.push(number);
             } else if name.ends_with(".part") {
                 std::fs::remove_file(entry.path()).map_err(failed)?;
+            } else if name.ends_with(".image") {
+                images.push((entry.path(), entry.metadata().map_err(failed)?.len()));
             }
         }
         numbers.sort_unstable();
-        let spool = Spool { dir: dir.to_owned(), sync, files: Mutex::default() };
+        let (files, waiting) = (Mutex::default(), AtomicU64::new(0));
+        let spool = Spool { dir: dir.to_owned(), sync, files, images: waiting };
+        let mut named = BTreeSet::new();
+        let mut each = |head: Head| {
+            if matches!(head.what, What::Image(_)) {
+                named.insert(spool.image(&head.stream, head.position));
+            }
+            each(head);
+        };
         let mut broken = false;
         for number in numbers {
             let path = spool.file(number);
@@ -121,6 +134,13 @@ impl Spool {
             file.set_len(whole).map_err(failed)?;
             broken = whole < length;
             spool.files().push_back((number, whole));
+        }
+        for (path, length) in images {
+            match named.contains(&path) {
+                true => spool.add_image(length),
+                // Its entry was cut off: it is taken again.
+                false => std::fs::remove_file(path).map_err(failed)?,
+            }
         }
         Ok(spool)
     }
@@ -227,6 +247,21 @@ impl Spool {
         let files = self.files();
         let behind = files.iter().filter(|file| file.0 >= place.file);
         behind.map(|file| file.1 - if file.0 == place.file { place.offset } else { 0 }).sum()
+    }
+
+    /// How large the images are together that wait for the store. Bytes.
+    pub(super) fn image_bytes(&self) -> u64 {
+        self.images.load(Ordering::SeqCst)
+    }
+
+    /// An image of so many bytes waits as well.
+    pub(super) fn add_image(&self, length: u64) {
+        self.images.fetch_add(length, Ordering::SeqCst);
+    }
+
+    /// An image of so many bytes waits no more.
+    pub(super) fn image_is_stored(&self, length: u64) {
+        self.images.fetch_sub(length, Ordering::SeqCst);
     }
 
     /// The file of an image.
@@ -484,6 +519,26 @@ mod tests {
         drop(batch);
         append(&spool, 2..=2, 3);
         assert_eq!(all(&spool), [1, 2]);
+    }
+
+    /// An image that was written counts for as long as an entry names it; else it goes.
+    #[test]
+    fn images_wait_as_long_as_they_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path());
+        let head = Head { what: What::Image(None), ..head(7, true) };
+        let named = spool.image(&head.stream, 7);
+        let other = spool.image(&head.stream, 9);
+        std::fs::write(&named, [0; 70]).unwrap();
+        std::fs::write(&other, [0; 90]).unwrap();
+        let mut batch = spool.batch().unwrap();
+        batch.add(&head, 0, |_| Ok(())).unwrap();
+        batch.keep().unwrap();
+        let (spool, _) = open(dir.path());
+        assert_eq!(spool.image_bytes(), 70);
+        assert!(named.exists() && !other.exists());
+        spool.image_is_stored(70);
+        assert_eq!(spool.image_bytes(), 0);
     }
 
     #[test]
