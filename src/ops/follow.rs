@@ -115,7 +115,8 @@ pub fn follow(
     let _lock = Lock::take(&options.directory)?;
     let durable = Durable::read(&options.directory)?;
     let mut tail = durable.as_ref().map(|durable| durable.tail.clone());
-    let spool = Spool::open(&options.directory, options.sync, |head| {
+    let published = tail.as_ref().map(|tail| (tail.stream, tail.position));
+    let spool = Spool::open(&options.directory, options.sync, published, |head| {
         tail = Some(Tail::of(&head));
     })?;
     let start = spool.start();

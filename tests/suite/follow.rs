@@ -243,6 +243,22 @@ fn what_was_missed_is_a_gap() {
     assert_eq!(state(19).gap_behind(&infos), None);
 }
 
+/// The spool has files of some size, and in them what was published of streams before.
+#[test]
+fn a_process_goes_on_behind_what_earlier_streams_left() {
+    let shop = Shop::new();
+    let db = shop.connect();
+    for streams in 1..=3 {
+        shop.while_following(&shop.options(), |shop| {
+            shop.wait_for(State::Active);
+            count(&db, 5);
+        });
+        assert_eq!(shop.streams().len(), streams);
+        count(&db, 5);
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    }
+}
+
 /// While the store is away the spool holds what was captured, and nothing is missing later.
 #[test]
 fn a_store_that_is_away_costs_nothing() {

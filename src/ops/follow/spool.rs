@@ -76,6 +76,8 @@ pub(super) struct Spool {
     files: Mutex<VecDeque<(u64, u64)>>,
     /// How large the images are that wait. Bytes.
     images: AtomicU64,
+    /// Behind what an earlier process published.
+    start: Cursor,
 }
 
 /// What is being appended: nobody sees it before it is [kept](Batch::keep).
@@ -88,12 +90,19 @@ pub(super) struct Batch<'a> {
 }
 
 impl Spool {
-    /// Opens what is there, or begins, and tells of each entry in order.
+    /// Opens what is there, or begins, and tells of each entry in order. Of those up to the
+    /// first of this stream and position everything was published: they are there only since
+    /// files are deleted as a whole.
     ///
     /// # Errors
     ///
     /// [`Error::File`] if the directory or a file cannot be used.
-    pub(super) fn open(dir: &Path, sync: bool, mut each: impl FnMut(Head)) -> Result<Spool> {
+    pub(super) fn open(
+        dir: &Path,
+        sync: bool,
+        published: Option<(StreamId, u64)>,
+        mut each: impl FnMut(Head),
+    ) -> Result<Spool> {
         let failed = |source| Error::File { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
         let (mut numbers, mut images) = (Vec::new(), Vec::new());
@@ -111,11 +120,16 @@ impl Spool {
         }
         numbers.sort_unstable();
         let (files, waiting) = (Mutex::default(), AtomicU64::new(0));
-        let spool = Spool { dir: dir.to_owned(), sync, files, images: waiting };
-        let mut named = BTreeSet::new();
-        let mut each = |head: Head| {
+        let start = Cursor::default();
+        let mut spool = Spool { dir: dir.to_owned(), sync, files, images: waiting, start };
+        let (mut named, mut start) = (BTreeSet::new(), None);
+        let mut each = |head: Head, next| {
             if matches!(head.what, What::Image(_)) {
                 named.insert(spool.image(&head.stream, head.position));
+            }
+            if start.is_none() && published == Some((head.stream, head.position)) {
+                start = Some(next);
+                named.clear();
             }
             each(head);
         };
@@ -138,10 +152,12 @@ impl Spool {
         for (path, length) in images {
             match named.contains(&path) {
                 true => spool.add_image(length),
-                // Its entry was cut off: it is taken again.
+                // Its entry was cut off, and it is taken again; or it was published.
                 false => std::fs::remove_file(path).map_err(failed)?,
             }
         }
+        let first = Cursor { file: spool.files().front().map_or(0, |file| file.0), offset: 0 };
+        spool.start = start.unwrap_or(first);
         Ok(spool)
     }
 
@@ -168,9 +184,9 @@ impl Spool {
         Ok(Batch { spool: self, number, path, file, length })
     }
 
-    /// Where the oldest entry is.
+    /// Where the oldest entry was that was not published when it was opened.
     pub(super) fn start(&self) -> Cursor {
-        Cursor { file: self.files().front().map_or(0, |file| file.0), offset: 0 }
+        self.start
     }
 
     /// Where the next entry will be.
@@ -274,7 +290,7 @@ impl Spool {
     }
 
     /// Reads a file's entries, and up to where capture can go on.
-    fn scan(&self, number: u64, length: u64, each: &mut impl FnMut(Head)) -> Result<u64> {
+    fn scan(&self, number: u64, length: u64, each: &mut impl FnMut(Head, Cursor)) -> Result<u64> {
         let path = self.file(number);
         let failed = |source| Error::File { path: path.clone(), source };
         let mut file = BufReader::with_capacity(1 << 18, File::open(&path).map_err(failed)?);
@@ -283,10 +299,10 @@ impl Spool {
         while let Some(entry) = read_entry(&mut file, &path, place, length).map_err(failed)? {
             place = entry.next;
             let ends = entry.head.resume.is_some();
-            batch.push(entry.head);
+            batch.push((entry.head, place));
             if ends {
                 whole = place.offset;
-                batch.drain(..).for_each(&mut *each);
+                batch.drain(..).for_each(|(head, next)| each(head, next));
             }
         }
         Ok(whole)
@@ -449,7 +465,7 @@ mod tests {
 
     fn open(dir: &Path) -> (Spool, Vec<u64>) {
         let mut found = Vec::new();
-        let spool = Spool::open(dir, false, |head| found.push(head.position)).unwrap();
+        let spool = Spool::open(dir, false, None, |head| found.push(head.position)).unwrap();
         (spool, found)
     }
 
@@ -539,6 +555,30 @@ mod tests {
         assert!(named.exists() && !other.exists());
         spool.image_is_stored(70);
         assert_eq!(spool.image_bytes(), 0);
+    }
+
+    /// What was published begins with what a file still has of other streams.
+    #[test]
+    fn what_was_published_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path());
+        append(&spool, 1..=5, 3);
+        let image = spool.image(&StreamId([1; 16]), 9);
+        std::fs::write(image, [0; 9]).unwrap();
+        let mut batch = spool.batch().unwrap();
+        batch.add(&Head { what: What::Image(None), ..head(9, true) }, 0, |_| Ok(())).unwrap();
+        batch.keep().unwrap();
+        for (position, left, waits) in [(3, vec![4, 5, 9], 9), (9, vec![], 0), (7, vec![], 0)] {
+            let published = Some((StreamId([1; 16]), position));
+            let spool = Spool::open(dir.path(), false, published, |_| ()).unwrap();
+            if position == 7 {
+                // Nothing of it is there any more: all that is there came later.
+                assert_eq!(all(&spool), [1, 2, 3, 4, 5, 9]);
+                continue;
+            }
+            assert_eq!(all(&spool), left);
+            assert_eq!(spool.image_bytes(), waits);
+        }
     }
 
     #[test]
