@@ -21,6 +21,7 @@ pub mod env;
 pub mod exit;
 pub mod failure;
 mod fstab;
+mod hold;
 #[allow(rustdoc::broken_intra_doc_links)]
 pub mod keep;
 mod log;
@@ -52,6 +53,9 @@ use show::Done;
 #[must_use]
 pub fn main() -> ExitCode {
     let mut argv: Vec<OsString> = std::env::args_os().collect();
+    if hold::is_holder(&argv) {
+        return hold::run(&argv).into();
+    }
     if fstab::is_helper(&argv) {
         match fstab::translate(&argv) {
             Ok(Some(translated)) => argv = translated,

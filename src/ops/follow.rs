@@ -21,18 +21,21 @@
 //! is started again goes on where the spool ends, if the database's log still has all
 //! that came since; else it begins another stream, with the gap before it.
 //!
-//! What can be lost: what was committed and not read yet when this process was killed, if
-//! the log began again before it is back. Everything that was read is in the spool, and
-//! outlives the process; with `sync` it outlives the machine as well.
+//! What can be lost: what was committed and not kept yet when this process was killed, if
+//! the log began again before it is back. Everything in the spool outlives the process, and
+//! with `sync` the machine. With `sync` another process holds the log as well, so that it
+//! does not begin again: see `holder`.
 
 mod capture;
 mod change;
 mod durable;
+pub mod holder;
 mod publish;
 mod publishing;
 mod spool;
 pub mod status;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -66,6 +69,9 @@ pub struct FollowOptions {
     pub spool_limit: u64,
     /// Whether what is captured is written through to the disk, and published at once.
     pub sync: bool,
+    /// The program that holds the log, and its first arguments: see [`holder::hold`]. Without
+    /// one nobody does while this process is away.
+    pub holder: Option<Vec<OsString>>,
     /// How often a database that cannot be followed is copied as a whole.
     pub snapshot_every: Duration,
     /// How chunks are written.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use asof::base::{Clock, Kind, Stop, StreamId};
 use asof::format::segment::Gap;
+use asof::ops::follow::holder::{Limits, hold};
 use asof::ops::follow::status::{Process, State, StatusBoard};
 use asof::ops::follow::{FollowOptions, Origin, follow};
 use asof::repo::streams::state_id;
@@ -68,6 +69,7 @@ impl Shop {
             interval: Duration::from_millis(10),
             spool_limit: 1 << 30,
             sync: false,
+            holder: None,
             snapshot_every: Duration::from_millis(10),
             writer: WriterOptions::default(),
         }
@@ -491,4 +493,80 @@ fn a_source_that_fails_for_good_ends_no_other() {
     });
     ended.unwrap();
     assert_eq!(failing.board.read().1.sources[0].state, State::Stopped);
+}
+
+/// A log is held until somebody took over, or for as long as its limits say.
+#[test]
+fn a_log_is_held_within_limits() {
+    let shop = Shop::new();
+    let db = shop.connect();
+    count(&db, 1);
+    let file = shop.dir.path().join("holder");
+    let most = Limits { time: Duration::MAX, log_bytes: u64::MAX };
+    let held = |limits, stop: &Stop| {
+        let mut said = Vec::new();
+        hold(&shop.path(), &file, limits, &mut &b"mm"[..], &mut said, stop).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(said, b"yyy");
+    };
+    held(Limits { time: Duration::ZERO, ..most }, &Stop::new());
+    held(Limits { log_bytes: 1, ..most }, &Stop::new());
+    let stopped = Stop::new();
+    stopped.raise();
+    held(most, &stopped);
+    // Whoever takes over takes the file away.
+    let mut gone = Removes(&file);
+    hold(&shop.path(), &file, most, &mut gone, &mut std::io::sink(), &Stop::new()).unwrap();
+    // Nobody is held for, or without being known.
+    let missing = shop.dir.path().join("no.db");
+    for database in [missing, shop.path()] {
+        // The first leaves the file, which is in the way of the second.
+        let (from, to) = (&mut std::io::empty(), &mut std::io::sink());
+        assert!(hold(&database, &file, most, from, to, &stopped).is_err());
+    }
+}
+
+/// The end of a pipe, and of whoever was at the other one.
+struct Removes<'a>(&'a std::path::Path);
+
+impl std::io::Read for Removes<'_> {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        std::fs::remove_file(self.0).map(|()| 0)
+    }
+}
+
+/// Without somebody who holds the log a database is followed all the same, and that is told.
+#[test]
+fn a_holder_that_does_not_work_is_told_of() {
+    let sh = |script: &str| ["/bin/sh", "-c", script].map(Into::into).to_vec();
+    for (program, why) in [
+        (vec![], "invalid"),
+        (vec!["/nowhere".into()], "No such file"),
+        (sh("exit"), "fill whole buffer"),
+        (sh("printf n; cat"), "busy"),
+        (sh("printf y"), "fill whole buffer|Broken pipe"),
+        (sh("printf ynnnyy; cat >&2"), ""),
+        (sh("exec sleep 600"), "timed out"),
+    ] {
+        let shop = Shop::new();
+        let options = FollowOptions { sync: true, holder: Some(program), ..shop.options() };
+        let stream = shop.while_following(&options, |shop| {
+            shop.wait_for(State::Active);
+            count(&shop.connect(), 300);
+            shop.wait(|row| row.durable.as_deref() == Some("300"));
+            shop.wait(|row| match (&row.last_error, why) {
+                (None, why) => why.is_empty(),
+                (Some(error), why) => {
+                    let told = error.message.contains("no other process holds the log");
+                    told && why.split('|').any(|why| error.message.contains(why))
+                }
+            });
+            shop.streams()
+        });
+        let counts = shop.counts(&stream[0].0);
+        assert!(one_more_each(&counts) && counts.len() == 301, "{why}: {counts:?}");
+        let left = std::fs::read_dir(&options.directory).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.into_iter().all(|name| !name.starts_with("holder")));
+    }
 }

@@ -11,6 +11,7 @@ use crate::cli::config::{SourceConfig, SourceKind};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, file, reason};
+use crate::cli::hold;
 use crate::cli::notify::Manager;
 use crate::cli::open::{Need, open_until};
 use crate::cli::publish::file::StatusFile;
@@ -190,6 +191,7 @@ fn options(
         interval: args.interval.unwrap_or(stream.interval),
         spool_limit: args.spool_limit.unwrap_or(stream.spool_limit),
         sync: args.sync || stream.sync,
+        holder: (args.sync || stream.sync).then(hold::program),
         snapshot_every: args.snapshot_every,
         writer: WriterOptions::default(),
     })
