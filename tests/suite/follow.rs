@@ -570,3 +570,20 @@ fn a_holder_that_does_not_work_is_told_of() {
         assert!(names.into_iter().all(|name| !name.starts_with("holder")));
     }
 }
+
+/// Whoever is asked to stop before it is where the one before it was leaves the log to the one
+/// that holds it.
+#[test]
+fn a_holder_stays_until_somebody_took_over() {
+    let shop = Shop::new();
+    let options = shop.options();
+    let held = options.directory.join("holder");
+    std::fs::create_dir_all(&options.directory).unwrap();
+    std::fs::write(&held, b"").unwrap();
+    let stopped = Stop::new();
+    stopped.raise();
+    follow(&shop.repo.open(), &options, &shop.board.enter("shop"), &stopped).unwrap();
+    assert!(held.exists());
+    shop.while_following(&options, |shop| shop.wait_for(State::Active));
+    assert!(!held.exists());
+}

@@ -71,7 +71,8 @@ pub(super) fn run(shared: &Shared<'_>) -> Result<()> {
             }
         }
     }
-    holding.let_go(shared);
+    // If it was asked to stop before it was as far as a process before it, that one's holder
+    // stays for the next.
     Ok(())
 }
 
@@ -215,6 +216,8 @@ impl Keeper for Capture<'_, '_> {
 impl Capture<'_, '_> {
     fn run(&mut self, follower: &mut Follower) -> Result<Ended> {
         let shared = self.shared;
+        // Whether something was pulled since the wish to stop, which may have been read before.
+        let mut pulled = false;
         loop {
             shared.reporter.beat();
             self.holding.begin(shared, follower.path());
@@ -226,8 +229,8 @@ impl Capture<'_, '_> {
                 Err(Error::Capture(sqlite::Error::Broken { gap, .. })) => {
                     return Ok(Ended::Missed(gap.to_string()));
                 }
-                Ok(_) if stopping => return Ok(Ended::Stopped),
-                Ok(1..) => {}
+                Ok(read) if stopping && (pulled || *read == 0) => return Ok(Ended::Stopped),
+                Ok(1..) => pulled = stopping,
                 Ok(0) => {
                     self.looked();
                     match follower.wait_with(WAIT, shared.stop, self) {
