@@ -21,6 +21,7 @@ pub mod env;
 pub mod exit;
 pub mod failure;
 mod fstab;
+mod hold;
 #[allow(rustdoc::broken_intra_doc_links)]
 pub mod keep;
 mod log;
@@ -52,6 +53,9 @@ use show::Done;
 #[must_use]
 pub fn main() -> ExitCode {
     let mut argv: Vec<OsString> = std::env::args_os().collect();
+    if hold::is_holder(&argv) {
+        return hold::run(&argv).into();
+    }
     if fstab::is_helper(&argv) {
         match fstab::translate(&argv) {
             Ok(Some(translated)) => argv = translated,
@@ -128,7 +132,8 @@ fn finished(context: &Context, done: Done) -> Result<Exit, OutputError> {
 }
 
 fn failed(out: &Out, context: Option<&Context>, failure: &Failure) -> Result<Exit, OutputError> {
-    let stopped = context.is_some_and(|context| context.stop.is_raised());
+    let asked = context.is_some_and(|context| context.stop.is_raised());
+    let stopped = asked && !failure.stands;
     let (exit, reason) = match stopped {
         true => (Exit::Interrupted, "interrupted"),
         false => (failure.exit, failure.reason.as_str()),

@@ -11,6 +11,7 @@
 //! wal         reading it                 hop     letting the log begin again
 //! commit      what was read              base    the image that commits are applied to
 //! position    where to go on             files   the trap of POSIX locks
+//! keep        losing nothing when killed
 //! ```
 //!
 //! What is promised: a base, then every commit after it, in order, none left out. The
@@ -44,6 +45,7 @@ mod error;
 mod files;
 mod hold;
 mod hop;
+mod keep;
 mod position;
 mod preflight;
 mod snapshot;
@@ -55,12 +57,14 @@ pub use base::Base;
 pub use commit::{Commit, Pages};
 pub use error::{Error, Gap, Result, Unfollowable};
 pub use hop::{Stats, Tuning};
+pub use keep::{Holder, Keeper, Kept};
 pub use position::Position;
 pub use snapshot::{Snapshot, snapshot};
 
 use files::{Attached, FileId, beside};
 use hold::Hold;
 use hop::Hopping;
+use keep::Unkept;
 use wal::{Next, Point, Wal};
 use wal_index::{View, WalIndex};
 use watch::Watch;
@@ -270,11 +274,21 @@ impl Follower {
     /// [`Error::Broken`] if commits may have been missed: all that were returned before
     /// are sound. [`Error::Missing`] if the database was deleted; [`Error::NeedsBase`].
     pub fn pull(&mut self, limit: usize) -> Result<Vec<Commit>> {
+        self.pull_with(limit, &mut Unkept)
+    }
+
+    /// The same, but what lies before a place that the log is let go at is kept by `keeper`
+    /// and not returned.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pull`](Follower::pull).
+    pub fn pull_with(&mut self, limit: usize, keeper: &mut dyn Keeper) -> Result<Vec<Commit>> {
         if !self.based {
             return Err(Error::NeedsBase { path: self.path.clone() });
         }
         if self.ready.is_empty() && self.read(limit)? {
-            self.tend()?;
+            self.tend(keeper)?;
         }
         if self.ready.is_empty() {
             self.check_files()?;
@@ -293,13 +307,27 @@ impl Follower {
     ///
     /// Those of [`pull`](Follower::pull).
     pub fn wait(&mut self, timeout: Duration, stop: &Stop) -> Result<bool> {
+        self.wait_with(timeout, stop, &mut Unkept)
+    }
+
+    /// The same, for [`pull_with`](Follower::pull_with).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pull`](Follower::pull).
+    pub fn wait_with(
+        &mut self,
+        timeout: Duration,
+        stop: &Stop,
+        keeper: &mut dyn Keeper,
+    ) -> Result<bool> {
         let end = monotonic().checked_add(timeout);
         loop {
             if !self.ready.is_empty() || self.has_news()? {
                 return Ok(true);
             }
             self.check_files()?;
-            self.tend()?;
+            self.tend(keeper)?;
             let left = end.map_or(timeout, |end| end.saturating_duration_since(monotonic()));
             if !self.ready.is_empty() {
                 return Ok(true);
@@ -343,6 +371,7 @@ impl Follower {
             drained: stamp,
             last: position::pair(self.last),
             looked: position::pair(self.looked),
+            held: false,
         }))
     }
 

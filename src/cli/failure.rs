@@ -22,6 +22,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Whether there is nobody to tell: the reader of standard output went away.
     pub closed: bool,
+    /// Whether it was there before the command was asked to stop, and is to be told then.
+    pub stands: bool,
 }
 
 /// A failure that is only words.
@@ -39,6 +41,7 @@ impl Failure {
             reason: reason(kind).to_owned(),
             hint,
             closed: false,
+            stands: false,
         }
     }
 
@@ -51,13 +54,19 @@ impl Failure {
     /// A failure that another process met and told of.
     #[must_use]
     pub fn told(what: String, reason: String, exit: Exit, hint: Option<String>) -> Failure {
-        Failure { error: Box::new(Words(what)), exit, reason, hint, closed: false }
+        Failure { error: Box::new(Words(what)), exit, reason, hint, closed: false, stands: false }
     }
 
     /// The same with a sentence on what to do.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Failure {
         Failure { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same, and a wish to stop that came later does not hide it.
+    #[must_use]
+    pub fn standing(self) -> Failure {
+        Failure { stands: true, ..self }
     }
 
     /// The error.

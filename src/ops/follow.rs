@@ -11,24 +11,33 @@
 //! database; what was committed from then on until it begins anew is a gap, and is
 //! published as one.
 //!
+//! What follows an image waits until that is stored, however long it takes: a base that is
+//! received after segments that lead on from it is not believed (FORMAT.md, section 16), or
+//! whoever steals a key could replace what was published. Meanwhile the spool takes as much
+//! more as the image is large. So an image makes no gap as long as changes come no faster
+//! than an image is stored; and if they do, the store cannot keep up with them anyway.
+//!
 //! A state's number in its stream says how many transactions led to it. A process that
 //! is started again goes on where the spool ends, if the database's log still has all
 //! that came since; else it begins another stream, with the gap before it.
 //!
-//! What can be lost: what was committed and not read yet when this process was killed, if
-//! the log began again before it is back. Everything that was read is in the spool, and
-//! outlives the process; with `sync` it outlives the machine as well.
+//! What can be lost: what was committed and not kept yet when this process was killed, if
+//! the log began again before it is back. Everything in the spool outlives the process, and
+//! with `sync` the machine. With `sync` another process holds the log as well, so that it
+//! does not begin again: see `holder`.
 
 mod capture;
 mod change;
 mod durable;
+pub mod holder;
 mod publish;
 mod publishing;
 mod spool;
 pub mod status;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,10 +64,14 @@ pub struct FollowOptions {
     pub directory: PathBuf,
     /// What changed is published at most so often.
     pub interval: Duration,
-    /// The spool takes no more, images not counted. Bytes.
+    /// The spool takes no more, images not counted, and as much again as an image is large that
+    /// is not stored yet. Bytes.
     pub spool_limit: u64,
     /// Whether what is captured is written through to the disk, and published at once.
     pub sync: bool,
+    /// The program that holds the log, and its first arguments: see [`holder::hold`]. Without
+    /// one nobody does while this process is away.
+    pub holder: Option<Vec<OsString>>,
     /// How often a database that cannot be followed is copied as a whole.
     pub snapshot_every: Duration,
     /// How chunks are written.
@@ -79,6 +92,8 @@ struct Shared<'a> {
     /// How often something was appended.
     appended: Mutex<u64>,
     news: Condvar,
+    /// How much more than its limit the spool may take until it is below that again. Bytes.
+    extra: AtomicU64,
     /// Another image is due: many changes follow the last.
     image_due: AtomicBool,
     /// The database is followed at this moment.
@@ -89,7 +104,8 @@ struct Shared<'a> {
 
 /// Follows a database until it is asked to stop; then publishes what it has.
 ///
-/// Failures of the store and of the database are reported and tried again.
+/// Failures of the store and of the database are reported and tried again. One that makes
+/// no sense to try again ends this source and no other: `stop` is not raised by it.
 ///
 /// # Errors
 ///
@@ -105,32 +121,33 @@ pub fn follow(
     let _lock = Lock::take(&options.directory)?;
     let durable = Durable::read(&options.directory)?;
     let mut tail = durable.as_ref().map(|durable| durable.tail.clone());
-    let spool = Spool::open(&options.directory, options.sync, |head| {
+    let published = tail.as_ref().map(|tail| (tail.stream, tail.position));
+    let spool = Spool::open(&options.directory, options.sync, published, |head| {
         tail = Some(Tail::of(&head));
     })?;
     let start = spool.start();
+    // What an earlier process was allowed to leave is no reason for a gap.
+    let left = spool.bytes_behind(start).saturating_sub(options.spool_limit);
+    let own = stop.below();
     let shared = Shared {
         repo,
         options,
         reporter,
-        stop,
+        stop: &own,
         spool,
         captured: Mutex::new(tail),
         published: Mutex::new((durable, start)),
         appended: Mutex::new(1),
         news: Condvar::new(),
+        extra: AtomicU64::new(left),
         image_due: AtomicBool::new(false),
         attached: AtomicBool::new(false),
         ended: AtomicBool::new(false),
     };
     let outcome = std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
-            let outcome = publishing::run(&shared);
-            if outcome.is_err() {
-                // Without it nothing ends the other.
-                stop.raise();
-            }
-            outcome
+            let _end = EndsOther(&own);
+            publishing::run(&shared)
         });
         let captured = capture::run(&shared);
         shared.ended.store(true, Ordering::SeqCst);
@@ -142,6 +159,15 @@ pub fn follow(
     });
     reporter.state(State::Stopped);
     outcome
+}
+
+/// Without the one that publishes the other would go on for ever, however it ended.
+struct EndsOther<'a>(&'a Stop);
+
+impl Drop for EndsOther<'_> {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
 }
 
 impl Shared<'_> {
@@ -159,6 +185,24 @@ impl Shared<'_> {
         if self.attached.load(Ordering::SeqCst) && captured == stored {
             self.reporter.state(State::Active);
         }
+    }
+
+    /// Why nothing may be captured before the store has taken some of what waits, if so.
+    fn is_full(&self) -> Option<String> {
+        let behind = self.spool.bytes_behind(lock(&self.published).1);
+        let (images, limit) = (self.spool.image_bytes(), self.options.spool_limit);
+        // Only the thread that captures changes it.
+        let extra = match self.extra.load(Ordering::SeqCst) {
+            _ if images == 0 && behind <= limit => 0,
+            extra => extra.max(images),
+        };
+        self.extra.store(extra, Ordering::SeqCst);
+        let most = limit.saturating_add(extra);
+        (behind > most).then(|| {
+            format!(
+                "the spool was full: {behind} bytes waited for the store, and it may take {most}"
+            )
+        })
     }
 
     fn now(&self) -> UnixTime {

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
 use crate::bench::{Bench, Ran};
@@ -47,8 +48,12 @@ impl Shop {
     }
 
     fn follow(&self) -> Following {
+        self.follow_with(&[])
+    }
+
+    fn follow_with(&self, options: &[&str]) -> Following {
         let mut command = self.bench.command();
-        command.args(["follow", "shop"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["follow", "shop"]).args(options).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut following = Following(command.spawn().unwrap());
         let told = BufReader::new(following.0.stderr.as_mut().unwrap());
         let is_active = |line: std::io::Result<String>| line.unwrap() == "asof: shop: active";
@@ -133,6 +138,41 @@ fn a_source_has_one_follower_at_a_time() {
     assert_eq!(lines.len(), 5, "{lines:?}");
 }
 
+/// What happened to one source is told at the end, though the others were followed until
+/// somebody asked for that.
+#[test]
+fn a_source_that_fails_is_named_at_the_end_and_the_others_go_on() {
+    let shop = Shop::new();
+    let bench = &shop.bench;
+    let web = Connection::open(bench.path("web.db")).unwrap();
+    web.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE n (v)").unwrap();
+    bench.asof(["source", "add", "web", "sqlite:web.db"]).exits(0);
+    let first = shop.follow();
+    let mut command = bench.command();
+    command.args(["follow", "--all", "--socket", "other.sock", "--status-file", "other.json"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut both = Following(command.spawn().unwrap());
+    let mut told = BufReader::new(both.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while line != "asof: web: active\n" {
+        line.clear();
+        assert_ne!(told.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    kill_process(Pid::from_child(&both.0), Signal::TERM).unwrap();
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(both.0.wait().unwrap().code(), Some(2), "{rest}");
+    let end = "not everything was followed to its end: shop: another process follows";
+    assert!(rest.contains(end), "{rest}");
+    let status = std::fs::read(bench.path("other.json")).unwrap();
+    let status: Value = serde_json::from_slice(&status).unwrap();
+    let [shops, webs] = &status["sources"].as_array().unwrap()[..] else { panic!("{status}") };
+    assert_eq!((&shops["state"], &webs["state"]), (&"stopped".into(), &"stopped".into()));
+    assert!(text(&shops["last_error"], "message").contains("another process"), "{status}");
+    assert_eq!(webs["last_error"], Value::Null, "{status}");
+    shop.end(first);
+}
+
 #[test]
 fn the_status_is_in_a_file_and_answered_on_a_socket() {
     let shop = Shop::new();
@@ -193,6 +233,75 @@ fn every_moment_is_listed_and_can_be_read() {
     assert_eq!(shop.log(&["--since", text(&lines[5], "at")]).0, lines[5..]);
 }
 
+/// The processes that hold a log for this repository, whoever their parents are.
+fn holders(bench: &Bench) -> Vec<Pid> {
+    let home = bench.path("home").into_os_string().into_string().unwrap();
+    let holds = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line);
+        line.contains("follow-hold") && line.contains(&home)
+    };
+    let numbers = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let number: i32 = entry.unwrap().file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
+        holds(&line).then_some(number)
+    });
+    numbers.filter_map(Pid::from_raw).collect()
+}
+
+/// With `--sync` nothing is missing that was acknowledged, though asof is killed by signal 9
+/// again and again, and the program's checkpoints would begin its log anew at once.
+#[test]
+fn nothing_acknowledged_is_missing_after_a_kill_with_sync() {
+    const ROUNDS: u64 = 4;
+    const EACH: u64 = 400;
+    let shop = Shop::new();
+    for round in 0..ROUNDS {
+        let mut following = shop.follow_with(&["--sync"]);
+        let (tell, told) = std::sync::mpsc::channel();
+        let path = shop.bench.path("kv.db");
+        let writing = std::thread::spawn(move || {
+            let db = Connection::open(path).unwrap();
+            db.busy_timeout(Duration::from_secs(30)).unwrap();
+            db.pragma_update(None, "wal_autocheckpoint", 4).unwrap();
+            for number in 0..EACH {
+                db.execute("UPDATE n SET v = v + 1", []).unwrap();
+                let _ = tell.send(number);
+            }
+        });
+        // In the midst of it; the rest is committed while nobody follows.
+        assert!(told.iter().any(|number| number == EACH / 4 * (round % 4)));
+        following.0.kill().unwrap();
+        following.0.wait().unwrap();
+        let left = holders(&shop.bench);
+        writing.join().unwrap();
+        // The one that was left alone, and at most the one that it took over from just then.
+        assert!((1..=2).contains(&left.len()), "{left:?}");
+    }
+    let left: Vec<_> = holders(&shop.bench)
+        .into_iter()
+        .filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        .collect();
+    let following = shop.follow_with(&["--sync"]);
+    shop.count(10);
+    shop.end(following);
+    // Those that were left alone end when it has taken over; its own with it.
+    for holder in &left {
+        let mut ended = [PollFd::new(holder, PollFlags::IN)];
+        poll(&mut ended, None).unwrap();
+    }
+    assert_eq!(holders(&shop.bench), []);
+    let (lines, report) = shop.log(&[]);
+    let total = ROUNDS * EACH + 10;
+    assert_eq!((&report["states"], &report["gaps"]), (&(total + 1).into(), &0.into()));
+    for line in [&lines[1], &lines[450], &lines[1000], &lines[lines.len() - 1]] {
+        let at = format!("shop@{}", text(line, "at"));
+        shop.bench.asof(["restore", &at, "--target", "out"]).exits(0);
+        let counter = shop.counter(&shop.bench.path("out/kv.db"));
+        assert_eq!(line["position"].as_i64(), Some(counter));
+        std::fs::remove_dir_all(shop.bench.path("out")).unwrap();
+    }
+}
+
 #[test]
 fn what_was_missed_is_listed_as_a_gap() {
     let shop = Shop::new();
@@ -234,6 +343,16 @@ fn a_source_that_nobody_followed_has_no_log() {
 /// transactions: every one can be opened through the mount, or lies in a gap that is listed.
 #[test]
 fn nothing_is_missing_whoever_is_killed() {
+    accepted(&[]);
+}
+
+/// With `--sync` there is no gap, though asof is away for a thousand transactions.
+#[test]
+fn nothing_is_missing_whoever_is_killed_and_no_gap_is_there_with_sync() {
+    accepted(&["--sync"]);
+}
+
+fn accepted(options: &[&str]) {
     if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
         eprintln!("NOT RUN: it mounts, and needs root and /dev/fuse");
         return;
@@ -242,6 +361,7 @@ fn nothing_is_missing_whoever_is_killed() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/follow-acceptance");
     let mut command = Command::new(script);
     command.env("ASOF", env!("CARGO_BIN_EXE_asof"));
+    command.args(options);
     command.args(["--writer", "python", "--transactions", "3000", "--store"]);
     Ran::of(command.arg(dir.path().join("repo")).output().unwrap()).exits(0);
 }

@@ -42,6 +42,8 @@ fn units_say_what_a_follower_needs() {
         assert_eq!(only("Service.Restart"), "on-failure");
         assert!(only("Service.ExecStart").starts_with("/usr/bin/asof follow "));
         assert!(settings.contains_key("Service.WatchdogSec"));
+        // Who holds the log of a database outlives the main process when that is killed.
+        assert_eq!(only("Service.KillMode"), "process");
         // Locks on a database are in a file beside it, wherever that is.
         assert_eq!(only("Service.ProtectSystem"), "full");
         for key in ["ProtectHome", "ReadOnlyPaths", "InaccessiblePaths", "DynamicUser"] {

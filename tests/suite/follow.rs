@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asof::base::{Clock, Stop, StreamId};
+use asof::base::{Clock, Kind, Stop, StreamId};
 use asof::format::segment::Gap;
+use asof::ops::follow::holder::{Limits, hold};
 use asof::ops::follow::status::{Process, State, StatusBoard};
 use asof::ops::follow::{FollowOptions, Origin, follow};
 use asof::repo::streams::state_id;
 use asof::repo::writer::WriterOptions;
 use asof::repo::{Library, browse};
-use asof::store::fault::Moment;
+use asof::store::fault::{Action, Fault, Moment};
 use asof::store::{Call, FaultStore, MemoryStore};
 use rusqlite::Connection;
 
@@ -68,6 +69,7 @@ impl Shop {
             interval: Duration::from_millis(10),
             spool_limit: 1 << 30,
             sync: false,
+            holder: None,
             snapshot_every: Duration::from_millis(10),
             writer: WriterOptions::default(),
         }
@@ -76,15 +78,27 @@ impl Shop {
     /// Follows while `work` runs, which is told when it has begun. What was captured by
     /// then is published.
     fn while_following<T>(&self, options: &FollowOptions, work: impl FnOnce(&Shop) -> T) -> T {
-        let (stop, reporter) = (Stop::new(), self.board.enter("shop"));
+        let (done, ended) = self.until(options, &Stop::new(), work);
+        ended.unwrap();
+        done
+    }
+
+    /// The same with a wish to stop that others know as well, and how it ended.
+    fn until<T>(
+        &self,
+        options: &FollowOptions,
+        stop: &Stop,
+        work: impl FnOnce(&Shop) -> T,
+    ) -> (T, asof::ops::Result<()>) {
+        let reporter = self.board.enter("shop");
         let repo = self.repo.open();
         std::thread::scope(|scope| {
-            let following = scope.spawn(|| follow(&repo, options, &reporter, &stop).unwrap());
+            let following = scope.spawn(|| follow(&repo, options, &reporter, stop));
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self)));
             // Else a test that failed would wait for ever.
             stop.raise();
-            following.join().unwrap();
-            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let ended = following.join().unwrap();
+            (outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), ended)
         })
     }
 
@@ -231,6 +245,22 @@ fn what_was_missed_is_a_gap() {
     assert_eq!(state(19).gap_behind(&infos), None);
 }
 
+/// The spool has files of some size, and in them what was published of streams before.
+#[test]
+fn a_process_goes_on_behind_what_earlier_streams_left() {
+    let shop = Shop::new();
+    let db = shop.connect();
+    for streams in 1..=3 {
+        shop.while_following(&shop.options(), |shop| {
+            shop.wait_for(State::Active);
+            count(&db, 5);
+        });
+        assert_eq!(shop.streams().len(), streams);
+        count(&db, 5);
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    }
+}
+
 /// While the store is away the spool holds what was captured, and nothing is missing later.
 #[test]
 fn a_store_that_is_away_costs_nothing() {
@@ -281,6 +311,51 @@ fn a_spool_that_is_full_is_a_gap_and_no_more() {
     assert_eq!(gap.position, before.len() as u64 - 1);
     assert!(after[0] > before[before.len() - 1]);
     assert_eq!(after.last(), Some(&570));
+    assert!(gap.reason.contains("spool was full"), "{}", gap.reason);
+}
+
+/// However long an image takes to be stored, what comes meanwhile waits for it, up to as much
+/// more than the limit as it is large. Later the limit is what it was.
+#[test]
+fn an_image_that_takes_long_is_no_gap() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    let shop = Shop::in_store(Arc::new(store.clone()));
+    let db = shop.connect();
+    db.execute_batch("CREATE TABLE large AS SELECT randomblob(4000000)").unwrap();
+    let options = FollowOptions { spool_limit: 100_000, ..shop.options() };
+    let nothing_is_stored = || {
+        store.add(Fault {
+            call: Some(Call::Put),
+            prefix: String::new(),
+            skip: 0,
+            times: u64::MAX,
+            action: Action::Fail(Kind::Unavailable, Moment::Before),
+        });
+    };
+    nothing_is_stored();
+    let more = |shop: &Shop, times, upto| {
+        shop.wait_for(State::Lagging);
+        count(&db, times);
+        shop.wait(|row| row.captured.as_deref() == Some(upto));
+        assert!(shop.board.read().1.sources[0].lag_bytes > 2 * options.spool_limit);
+    };
+    let ((), ended) = shop.until(&options, &Stop::new(), |shop| more(shop, 150, "150"));
+    assert_eq!(ended.unwrap_err().kind(), Kind::Unavailable);
+    // Another process knows it as well.
+    shop.while_following(&options, |shop| {
+        more(shop, 100, "250");
+        store.heal();
+        shop.wait(|row| row.durable == row.captured && row.state == State::Active);
+        nothing_is_stored();
+        count(&db, 150);
+        shop.wait_for(State::Gap);
+        store.heal();
+        shop.wait(|row| row.durable == row.captured && row.state == State::Active);
+    });
+    let streams = shop.streams();
+    let [(first, None), (_, Some(gap))] = streams.as_slice() else { panic!("{streams:?}") };
+    let counts = shop.counts(first);
+    assert!(one_more_each(&counts) && counts.len() > 250, "{counts:?}");
     assert!(gap.reason.contains("spool was full"), "{}", gap.reason);
 }
 
@@ -390,4 +465,125 @@ fn a_database_that_is_never_at_rest_does_not_keep_anybody_from_stopping() {
     let streams = shop.streams();
     let counts = shop.counts(&streams[0].0);
     assert!(one_more_each(&counts) && counts.len() > 1, "{counts:?}");
+}
+
+/// A source that cannot be published any more ends by itself: who follows others beside it
+/// goes on, and hears why.
+#[test]
+fn a_source_that_fails_for_good_ends_no_other() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    let (failing, sound) = (Shop::in_store(Arc::new(store.clone())), Shop::new());
+    let (stop, reporter) = (Stop::new(), failing.board.enter("shop"));
+    let repo = failing.repo.open();
+    let ((), ended) = sound.until(&sound.options(), &stop, |sound| {
+        sound.wait_for(State::Active);
+        store.add(Fault {
+            call: Some(Call::Put),
+            prefix: String::new(),
+            skip: 0,
+            times: u64::MAX,
+            action: Action::Fail(Kind::WrongKey, Moment::Before),
+        });
+        // Ends, though nobody asks it to.
+        let failure = follow(&repo, &failing.options(), &reporter, &stop).unwrap_err();
+        assert_eq!(failure.kind(), Kind::WrongKey);
+        assert!(!stop.is_raised());
+        count(&sound.connect(), 5);
+        sound.wait(|row| row.durable.as_deref() == Some("5"));
+    });
+    ended.unwrap();
+    assert_eq!(failing.board.read().1.sources[0].state, State::Stopped);
+}
+
+/// A log is held until somebody took over, or for as long as its limits say.
+#[test]
+fn a_log_is_held_within_limits() {
+    let shop = Shop::new();
+    let db = shop.connect();
+    count(&db, 1);
+    let file = shop.dir.path().join("holder");
+    let most = Limits { time: Duration::MAX, log_bytes: u64::MAX };
+    let held = |limits, stop: &Stop| {
+        let mut said = Vec::new();
+        hold(&shop.path(), &file, limits, &mut &b"mm"[..], &mut said, stop).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(said, b"yyy");
+    };
+    held(Limits { time: Duration::ZERO, ..most }, &Stop::new());
+    held(Limits { log_bytes: 1, ..most }, &Stop::new());
+    let stopped = Stop::new();
+    stopped.raise();
+    held(most, &stopped);
+    // Whoever takes over takes the file away.
+    let mut gone = Removes(&file);
+    hold(&shop.path(), &file, most, &mut gone, &mut std::io::sink(), &Stop::new()).unwrap();
+    // Nobody is held for, or without being known.
+    let missing = shop.dir.path().join("no.db");
+    for database in [missing, shop.path()] {
+        // The first leaves the file, which is in the way of the second.
+        let (from, to) = (&mut std::io::empty(), &mut std::io::sink());
+        assert!(hold(&database, &file, most, from, to, &stopped).is_err());
+    }
+}
+
+/// The end of a pipe, and of whoever was at the other one.
+struct Removes<'a>(&'a std::path::Path);
+
+impl std::io::Read for Removes<'_> {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        std::fs::remove_file(self.0).map(|()| 0)
+    }
+}
+
+/// Without somebody who holds the log a database is followed all the same, and that is told.
+#[test]
+fn a_holder_that_does_not_work_is_told_of() {
+    let sh = |script: &str| ["/bin/sh", "-c", script].map(Into::into).to_vec();
+    for (program, why) in [
+        (vec![], "invalid"),
+        (vec!["/nowhere".into()], "No such file"),
+        (sh("exit"), "fill whole buffer"),
+        (sh("printf n; cat"), "busy"),
+        (sh("printf y"), "fill whole buffer|Broken pipe"),
+        (sh("printf ynnnyy; cat >&2"), ""),
+        (sh("exec sleep 600"), "timed out"),
+    ] {
+        let shop = Shop::new();
+        let options = FollowOptions { sync: true, holder: Some(program), ..shop.options() };
+        let stream = shop.while_following(&options, |shop| {
+            shop.wait_for(State::Active);
+            count(&shop.connect(), 300);
+            shop.wait(|row| row.durable.as_deref() == Some("300"));
+            shop.wait(|row| match (&row.last_error, why) {
+                (None, why) => why.is_empty(),
+                (Some(error), why) => {
+                    let told = error.message.contains("no other process holds the log");
+                    told && why.split('|').any(|why| error.message.contains(why))
+                }
+            });
+            shop.streams()
+        });
+        let counts = shop.counts(&stream[0].0);
+        assert!(one_more_each(&counts) && counts.len() == 301, "{why}: {counts:?}");
+        let left = std::fs::read_dir(&options.directory).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.into_iter().all(|name| !name.starts_with("holder")));
+    }
+}
+
+/// Whoever is asked to stop before it is where the one before it was leaves the log to the one
+/// that holds it.
+#[test]
+fn a_holder_stays_until_somebody_took_over() {
+    let shop = Shop::new();
+    let options = shop.options();
+    let held = options.directory.join("holder");
+    std::fs::create_dir_all(&options.directory).unwrap();
+    std::fs::write(&held, b"").unwrap();
+    let stopped = Stop::new();
+    stopped.raise();
+    follow(&shop.repo.open(), &options, &shop.board.enter("shop"), &stopped).unwrap();
+    assert!(held.exists());
+    shop.while_following(&options, |shop| shop.wait_for(State::Active));
+    assert!(!held.exists());
 }

@@ -36,12 +36,51 @@ const READER_WAIT: Duration = Duration::from_secs(2);
 const GATE_TRIES: u32 = 100;
 const GATE_PAUSE: Duration = Duration::from_micros(200);
 
-/// Two connections to read with, one in a transaction and one free, and the gate.
+/// Two connections to read with, one in a transaction and one free.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    connections: [Connection; 2],
+    held: usize,
+}
+
+impl Readers {
+    /// Connects and begins to read.
+    pub(super) fn open(path: &Path, wait: Duration) -> Result<Readers> {
+        let connections = [connect(path, wait)?, connect(path, wait)?];
+        begin(&connections[0]).map_err(Error::sqlite(path, "read"))?;
+        Ok(Readers { path: path.to_owned(), connections, held: 0 })
+    }
+
+    fn held(&self) -> &Connection {
+        &self.connections[self.held]
+    }
+
+    fn free(&self) -> &Connection {
+        &self.connections[1 - self.held]
+    }
+
+    /// See [`Hold::begin_next`].
+    pub(super) fn begin_next(&self) -> Result<bool> {
+        granted(begin(self.free())).map_err(Error::sqlite(&self.path, "read"))
+    }
+
+    fn end_next(&self) -> Result<()> {
+        end(self.free()).map_err(Error::sqlite(&self.path, "read"))
+    }
+
+    /// See [`Hold::advance`].
+    pub(super) fn advance(&mut self) -> Result<()> {
+        self.held = 1 - self.held;
+        self.end_next()
+    }
+}
+
+/// The readers and the gate.
 #[derive(Debug)]
 pub(super) struct Hold {
     path: PathBuf,
-    readers: [Connection; 2],
-    held: usize,
+    readers: Readers,
     gate: Connection,
 }
 
@@ -52,14 +91,8 @@ impl Hold {
     ///
     /// What SQLite says, with the code of it.
     pub(super) fn open(path: &Path) -> Result<Hold> {
-        let hold = Hold {
-            path: path.to_owned(),
-            readers: [connect(path, READER_WAIT)?, connect(path, READER_WAIT)?],
-            held: 0,
-            gate: connect(path, Duration::ZERO)?,
-        };
-        begin(&hold.readers[0]).map_err(Error::sqlite(path, "read"))?;
-        Ok(hold)
+        let readers = Readers::open(path, READER_WAIT)?;
+        Ok(Hold { path: path.to_owned(), readers, gate: connect(path, Duration::ZERO)? })
     }
 
     /// Whether SQLite could open the database for reading only.
@@ -69,16 +102,12 @@ impl Hold {
 
     /// The reader that is held.
     pub(super) fn held(&self) -> &Connection {
-        &self.readers[self.held]
-    }
-
-    fn free(&self) -> &Connection {
-        &self.readers[1 - self.held]
+        self.readers.held()
     }
 
     /// Begins to read on the free connection as well. False if it is locked at the moment.
     pub(super) fn begin_next(&self) -> Result<bool> {
-        granted(begin(self.free())).map_err(Error::sqlite(&self.path, "read"))
+        self.readers.begin_next()
     }
 
     /// Reads on the gate for a moment: whoever begins to read makes the wal-index anew if
@@ -93,13 +122,12 @@ impl Hold {
 
     /// Keeps the old reader, and lets the one go that [`begin_next`](Hold::begin_next) began.
     pub(super) fn end_next(&self) -> Result<()> {
-        end(self.free()).map_err(Error::sqlite(&self.path, "read"))
+        self.readers.end_next()
     }
 
     /// Holds the new reader and lets the old one go.
     pub(super) fn advance(&mut self) -> Result<()> {
-        self.held = 1 - self.held;
-        self.end_next()
+        self.readers.advance()
     }
 
     /// Copies from the log to the database what no reader stands in the way of. Waits for
@@ -107,7 +135,8 @@ impl Hold {
     /// program whose database it is will find out itself.
     pub(super) fn checkpoint(&self) -> Result<bool> {
         let run = || {
-            let mut statement = self.free().prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
+            let mut statement =
+                self.readers.free().prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
             statement.query_row([], |row| row.get::<_, i64>(0))
         };
         match run() {

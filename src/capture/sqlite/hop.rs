@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::Follower;
 use super::error::Result;
+use super::keep::Keeper;
 use crate::base::pause::monotonic;
 
 /// What is read at most while a new reader waits for the old one, in bytes.
@@ -115,7 +116,7 @@ impl Hopping {
 
 impl Follower {
     /// Does what there is to do when everything was read.
-    pub(super) fn tend(&mut self) -> Result<()> {
+    pub(super) fn tend(&mut self, keeper: &mut dyn Keeper) -> Result<()> {
         let now = monotonic();
         let frames = self.point.map_or(0, |point| {
             let spent = self.hopping.spent.filter(|(salts, _)| *salts == point.salts);
@@ -126,24 +127,24 @@ impl Follower {
         }
         if frames >= self.hopping.tuning.hop_frames {
             if now >= self.hopping.next {
-                return self.hop();
+                return self.hop(keeper);
             }
         } else if now >= self.hopping.moved + self.hopping.tuning.rest {
-            self.move_on(MOVE_BYTES)?;
+            self.move_on(MOVE_BYTES, keeper)?;
         }
         Ok(())
     }
 
     /// Lets a new reader take over; false if it could not.
-    pub(super) fn move_on(&mut self, most: usize) -> Result<bool> {
+    pub(super) fn move_on(&mut self, most: usize, keeper: &mut dyn Keeper) -> Result<bool> {
         self.hopping.moved = monotonic();
         if !self.hold.begin_next()? {
             return Ok(false);
         }
         // All that was committed before the new reader began.
         match self.read(most) {
-            Ok(true) => self.hold.advance().map(|()| true),
-            Ok(false) => self.hold.end_next().map(|()| false),
+            Ok(true) if self.settle(keeper) => self.hold.advance().map(|()| true),
+            Ok(_) => self.hold.end_next().map(|()| false),
             Err(error) => {
                 self.hold.end_next()?;
                 Err(error)
@@ -152,11 +153,11 @@ impl Follower {
     }
 
     /// Makes the log ready to begin again, if nothing else holds it.
-    fn hop(&mut self) -> Result<()> {
+    fn hop(&mut self, keeper: &mut dyn Keeper) -> Result<()> {
         for _ in 0..ROUNDS {
             let before = self.view()?;
             // There is much to read first, or the program copies at the moment itself.
-            if !self.move_on(MOVE_BYTES)? || !self.hold.checkpoint()? {
+            if !self.move_on(MOVE_BYTES, keeper)? || !self.hold.checkpoint()? {
                 self.hopping.soon();
                 return Ok(());
             }
@@ -170,7 +171,7 @@ impl Follower {
                 break;
             }
         }
-        match self.behind_gate(Follower::turn)? {
+        match self.behind_gate(|follower| follower.turn(keeper))? {
             Some((false, _)) => self.hopping.soon(),
             None => self.hopping.later(),
             Some((true, gate)) => {
@@ -183,11 +184,11 @@ impl Follower {
     }
 
     /// Behind the gate: everything read, everything copied, a reader on slot 0.
-    fn turn(&mut self) -> Result<bool> {
-        if !self.move_on(GATE_BYTES)? {
+    fn turn(&mut self, keeper: &mut dyn Keeper) -> Result<bool> {
+        if !self.move_on(GATE_BYTES, keeper)? {
             return Ok(false);
         }
-        Ok(self.hold.checkpoint()? && self.view()?.is_drained() && self.move_on(0)?)
+        Ok(self.hold.checkpoint()? && self.view()?.is_drained() && self.move_on(0, keeper)?)
     }
 
     /// Runs `work` while nobody can write, and says how long that was; `None` if the gate

@@ -9,7 +9,8 @@
 //! been read *and* was in the file when the follower stopped, and the file was not
 //! written to since, then nothing was added to that generation and no other came and
 //! went: what is in the log now follows directly. This makes it possible to go on after
-//! a program closed its database properly, which deletes the log.
+//! a program closed its database properly, which deletes the log. The same is so if another
+//! process held the log all the time: see `keep`.
 
 use std::fs;
 use std::io;
@@ -42,6 +43,9 @@ pub struct Position {
     /// The time of the last commit, and of the last look, as [`UnixTime`].
     pub(super) last: (i64, u32),
     pub(super) looked: (i64, u32),
+    /// Whether a holder has held the log since.
+    #[serde(skip)]
+    pub(super) held: bool,
 }
 
 /// When the file at `path` was last changed, in its content or its attributes.
@@ -64,7 +68,21 @@ pub(super) fn stamp(path: &Path, now: UnixTime) -> io::Result<Option<(i64, u32)>
     Ok((now.since(changed) > STAMP_MAX).then_some(pair(changed)))
 }
 
+/// SQLite counts generations in the first half of the salts. A log that was deleted begins
+/// anywhere.
+fn is_later(salts: [u8; 8], before: [u8; 8]) -> bool {
+    let count = |salts: [u8; 8]| u32::from_be_bytes([salts[0], salts[1], salts[2], salts[3]]);
+    (1..=1 << 16).contains(&count(salts).wrapping_sub(count(before)))
+}
+
 impl Position {
+    /// The same, if a [`Holder`](super::Holder) that moved only when everything was kept
+    /// has held the log ever since, and still does when the follower is open.
+    #[must_use]
+    pub fn held(self) -> Position {
+        Position { held: true, ..self }
+    }
+
     /// Whether the chain goes on at this position, in the database at `path` as `wal` and
     /// `view` show it. Asked while a reader is held.
     pub(super) fn fits(
@@ -87,6 +105,10 @@ impl Position {
         {
             let there = point.offset <= point.offset_of(view.frames) && wal.has(&point)?;
             return Ok(if there { Ok(()) } else { Err(Gap::RolledBack) });
+        }
+        let later = |point: &Point| view.frames == 0 || is_later(view.salts, point.salts);
+        if self.held && self.point.as_ref().is_none_or(later) {
+            return Ok(Ok(()));
         }
         let untouched = self.drained.is_some() && self.drained == Some(pair(changed(path)?));
         Ok(if untouched { Ok(()) } else { Err(Gap::LogRestarted) })

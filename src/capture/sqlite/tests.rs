@@ -4,6 +4,7 @@ use super::testing::{Database, Image, Python, drain, kept};
 use super::*;
 
 mod contents;
+mod held;
 mod kinds;
 mod live;
 mod model;
@@ -72,7 +73,7 @@ fn what_was_not_pulled_is_read_before_the_log_can_begin_again() {
         writer.count();
         writer.count();
         for _ in 0..2 {
-            assert!(follower.move_on(usize::MAX).unwrap());
+            assert!(follower.move_on(usize::MAX, &mut Unkept).unwrap());
             let mode = "PRAGMA wal_checkpoint(RESTART)";
             let busy: i64 = other.query_row(mode, [], |row| row.get(0)).unwrap();
             restarted += 1 - busy;

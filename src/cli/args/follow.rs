@@ -18,7 +18,9 @@ only writes will do.
 
 What changed is published once in --interval. While the store cannot be reached, what is captured \
 waits on this machine, up to --spool-limit; what is missed after that, or because this command did \
-not run, is a gap, which `asof log` shows. The state of things is in status.json, and is \
+not run, is a gap, which `asof log` shows. With --sync there is none when this command is killed by \
+signal 9 and started again: another process of it keeps the log of the database meanwhile, for an \
+hour at most, and until the log is as large as --spool-limit. The state of things is in status.json, and is \
 answered on the socket status.sock, both in the source's directory below --state-dir.
 
     asof source add shop sqlite:/srv/shop/kv.db
@@ -47,10 +49,12 @@ pub struct FollowArgs {
     /// Publish what was captured so often, instead of what the source says
     #[arg(long, value_name = "DURATION", value_parser = duration())]
     pub interval: Option<Duration>,
-    /// Keep at most so much on this machine while it cannot be published
+    /// Keep at most so much on this machine while it cannot be published, and while an image of a
+    /// database is being stored as much more as that is large
     #[arg(long, value_name = "SIZE", value_parser = size())]
     pub spool_limit: Option<u64>,
-    /// Write what is captured through to the disk, and publish it at once
+    /// Write what is captured through to the disk, publish it at once, and keep the log of the
+    /// database if this process is killed
     #[arg(long)]
     pub sync: bool,
     /// Copy a database that cannot be followed so often

@@ -1,15 +1,17 @@
 //! `asof follow`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::backup::{host_name, user_name};
-use crate::base::{Stop, error_chain, pause};
+use crate::base::{Kind, Stop, error_chain, pause};
 use crate::cli::args::FollowArgs;
 use crate::cli::config::{SourceConfig, SourceKind};
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, file};
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, file, reason};
+use crate::cli::hold;
 use crate::cli::notify::Manager;
 use crate::cli::open::{Need, open_until};
 use crate::cli::publish::file::StatusFile;
@@ -62,7 +64,7 @@ pub fn follow(context: &Context, args: &FollowArgs) -> Result<Done, Failure> {
     let socket = StatusSocket::bind(&socket, STATUS_MODE, SocketLimits::default())?;
     // Ended after the followers, so that what is told last is their end.
     let over = Stop::new();
-    let failed = AtomicBool::new(false);
+    let failed: Mutex<Vec<(String, crate::ops::Error)>> = Mutex::default();
     std::thread::scope(|scope| {
         scope.spawn(|| written.run(&over, |error| tracing::warn!(%error, "no status is written")));
         scope.spawn(|| socket.serve(&board, &over));
@@ -74,14 +76,12 @@ pub fn follow(context: &Context, args: &FollowArgs) -> Result<Done, Failure> {
                 scope.spawn(move || {
                     let outcome = follow_source(repo, options, &reporter, stop);
                     if let Err(error) = outcome {
-                        failed.store(true, Ordering::SeqCst);
                         reporter.failed(error_chain(&error));
                         reporter.state(State::Stopped);
                         context.out.error(&error);
-                        context.out.note(&format!(
-                            "asof: {} is not followed any more",
-                            options.origin.source
-                        ));
+                        let source = options.origin.source.clone();
+                        context.out.note(&format!("asof: {source} is not followed any more"));
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push((source, error));
                     }
                 });
             }
@@ -89,13 +89,22 @@ pub fn follow(context: &Context, args: &FollowArgs) -> Result<Done, Failure> {
         let _ = manager.stopping();
         over.raise();
     });
-    match failed.load(Ordering::SeqCst) {
-        true => Err(Failure::usage("not everything was followed to its end")
-            .hint("what was captured and not published waits on this machine: start it again")),
-        false => {
-            Ok(Done::new(format!("followed {}", count(all.len() as u64, "source", "sources"))))
-        }
+    match ended(&failed.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+        Some(failure) => Err(failure),
+        None => Ok(Done::new(format!("followed {}", count(all.len() as u64, "source", "sources")))),
     }
+}
+
+/// What there is to say of the sources that were not followed to the end: which, and why. The
+/// first decides how the process ends, since what came later may follow from the wish to stop.
+fn ended(failed: &[(String, crate::ops::Error)]) -> Option<Failure> {
+    let kind = failed.first()?.1.kind();
+    let why: Vec<String> =
+        failed.iter().map(|(source, error)| format!("{source}: {}", error_chain(error))).collect();
+    let what = format!("not everything was followed to its end: {}", why.join("; "));
+    let hint = "what was captured and not published waits on this machine: start it again";
+    let failure = Failure::told(what, reason(kind).into(), Exit::of(kind), Some(hint.into()));
+    Some(if kind == Kind::Interrupted { failure } else { failure.standing() })
 }
 
 /// What ends calls to the store: the wish to stop, until the repository is open; then it,
@@ -182,6 +191,7 @@ fn options(
         interval: args.interval.unwrap_or(stream.interval),
         spool_limit: args.spool_limit.unwrap_or(stream.spool_limit),
         sync: args.sync || stream.sync,
+        holder: (args.sync || stream.sync).then(hold::program),
         snapshot_every: args.snapshot_every,
         writer: WriterOptions::default(),
     })

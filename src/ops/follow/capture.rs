@@ -5,17 +5,21 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use minicbor::bytes::ByteVec;
 
 use super::change::{Head, What};
 use super::durable::{Tail, note_look};
+use super::holder::{self, Guard};
 use super::publish::Publisher;
 use super::publishing::file_of;
 use super::spool::Batch;
 use super::status::State;
 use super::{Image, Shared, lock};
+use crate::base::pause::monotonic;
 use crate::base::{StreamId, UnixTime, error_chain, pause};
-use crate::capture::sqlite::{self, Commit, Follower, Position, Start};
+use crate::capture::sqlite::{self, Commit, Follower, Keeper, Kept, Position, Start};
 use crate::codec::random;
 use crate::format::segment::Gap;
 use crate::ops::{Error, Result};
@@ -41,9 +45,14 @@ enum Ended {
 pub(super) fn run(shared: &Shared<'_>) -> Result<()> {
     let mut missed: Option<String> = None;
     let mut copies = Copies::default();
+    let mut holding = Holding::default();
     while !shared.stop.is_raised() {
-        let ended = attach(shared, missed.take());
+        let ended = attach(shared, missed.take(), &mut holding);
         shared.attached.store(false, Ordering::SeqCst);
+        // If it failed otherwise it goes on soon, and where it was.
+        if matches!(ended, Ok(_) | Err(Error::Capture(sqlite::Error::CannotFollow { .. }))) {
+            holding.let_go(shared);
+        }
         match ended {
             Ok(Ended::Stopped) => break,
             Ok(Ended::Missed(why)) => {
@@ -62,19 +71,20 @@ pub(super) fn run(shared: &Shared<'_>) -> Result<()> {
             }
         }
     }
+    // If it was asked to stop before it was as far as a process before it, that one's holder
+    // stays for the next.
     Ok(())
 }
 
 /// Attaches to the database and captures for as long as that goes well. `missed` says why
 /// nothing can follow what was captured before.
-fn attach(shared: &Shared<'_>, missed: Option<String>) -> Result<Ended> {
+fn attach(shared: &Shared<'_>, missed: Option<String>, holding: &mut Holding) -> Result<Ended> {
     let tail = lock(&shared.captured).clone();
     let resume = tail.as_ref().filter(|_| missed.is_none()).and_then(resume_of);
-    let clock = shared.repo.clock().clone();
-    let mut follower = Follower::open(&shared.options.database, resume.as_ref(), clock)?;
+    let mut follower = open(shared, resume.as_ref())?;
     let mut capture = match (follower.start(), tail) {
         (Start::Continues, Some(tail)) => {
-            Capture { shared, stream: tail.stream, position: tail.position }
+            Capture { shared, stream: tail.stream, position: tail.position, holding }
         }
         (start, tail) => {
             let why = missed.unwrap_or_else(|| match start {
@@ -87,14 +97,95 @@ fn attach(shared: &Shared<'_>, missed: Option<String>) -> Result<Ended> {
                 position: tail.position,
                 reason: why,
             });
-            let mut begun = Capture { shared, stream: StreamId(random::bytes()), position: 0 };
+            let stream = StreamId(random::bytes());
+            let mut begun = Capture { shared, stream, position: 0, holding };
             begun.image(&mut follower, gap)?;
             begun
         }
     };
-    shared.attached.store(true, Ordering::SeqCst);
-    shared.settle();
     capture.run(&mut follower)
+}
+
+/// Opens the database where the log is whole since `resume`, if it is.
+fn open(shared: &Shared<'_>, resume: Option<&Position>) -> Result<Follower> {
+    let (database, clock) = (&shared.options.database, shared.repo.clock());
+    if let Some(resume) = resume
+        && holder::is_held(&shared.options.directory)
+    {
+        let follower = Follower::open(database, Some(&resume.clone().held()), clock.clone())?;
+        // It is still held, now that there is a reader here: so it was, all the time.
+        if holder::is_held(&shared.options.directory) {
+            return Ok(follower);
+        }
+    }
+    Ok(Follower::open(database, resume, clock.clone())?)
+}
+
+/// The process that holds the log beside this one.
+#[derive(Default)]
+struct Holding {
+    guard: Option<Guard>,
+    /// When it was tried last to start one.
+    tried: Option<Instant>,
+}
+
+impl Holding {
+    /// Starts one if there is to be one and there is none.
+    fn begin(&mut self, shared: &Shared<'_>, database: &Path) {
+        let options = shared.options;
+        let soon = self.tried.is_some_and(|tried| monotonic().duration_since(tried) < RETRY);
+        if self.guard.is_some() || soon {
+            return;
+        }
+        self.tried = Some(monotonic());
+        let Some(program) = &options.holder else {
+            // A process before this one may have had one.
+            return holder::let_go(&options.directory);
+        };
+        match Guard::start(program, database, &options.directory, options.spool_limit) {
+            Ok(guard) => self.guard = Some(guard),
+            Err(error) => self.failed(shared, &error),
+        }
+    }
+
+    /// Whether the holder, if there is one, has moved once, and so what is not kept is held.
+    fn is_proven(&self) -> bool {
+        self.guard.as_ref().is_none_or(|guard| guard.proven)
+    }
+
+    /// Lets it move for the first time, when everything is kept that was committed before it
+    /// began. If it cannot it moves with this process.
+    fn prove(&mut self, shared: &Shared<'_>) {
+        if !self.is_proven() {
+            let _ = self.move_on(shared);
+        }
+    }
+
+    fn failed(&mut self, shared: &Shared<'_>, error: &std::io::Error) {
+        self.guard = None;
+        shared.reporter.failed(format!(
+            "no other process holds the log, so what is committed while this one is killed can be \
+             missed: {error}"
+        ));
+    }
+
+    /// Whether it has moved; so it has if there is none.
+    fn move_on(&mut self, shared: &Shared<'_>) -> bool {
+        match self.guard.as_mut().map(Guard::move_on) {
+            Some(Ok(moved)) => moved,
+            Some(Err(error)) => {
+                self.failed(shared, &error);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Nobody holds the log any more.
+    fn let_go(&mut self, shared: &Shared<'_>) {
+        *self = Holding::default();
+        holder::let_go(&shared.options.directory);
+    }
 }
 
 fn resume_of(tail: &Tail) -> Option<Position> {
@@ -105,13 +196,31 @@ struct Capture<'a, 'b> {
     shared: &'a Shared<'b>,
     stream: StreamId,
     position: u64,
+    holding: &'a mut Holding,
+}
+
+impl Keeper for Capture<'_, '_> {
+    fn keep(&mut self, follower: &Follower, commits: &[Commit]) -> Kept {
+        if self.holding.guard.is_none() {
+            return Kept::Later;
+        }
+        // What fails here is tried again with what is returned then, and told of.
+        match self.append(commits, follower) {
+            Ok(()) if self.holding.move_on(self.shared) => Kept::All,
+            Ok(()) => Kept::Stuck,
+            Err(_) => Kept::Refused,
+        }
+    }
 }
 
 impl Capture<'_, '_> {
     fn run(&mut self, follower: &mut Follower) -> Result<Ended> {
         let shared = self.shared;
+        // Whether something was pulled since the wish to stop, which may have been read before.
+        let mut pulled = false;
         loop {
             shared.reporter.beat();
+            self.holding.begin(shared, follower.path());
             // What was committed before the wish to stop is still read; a database that is
             // written to all the time would never be read to its end.
             let stopping = shared.stop.is_raised();
@@ -120,11 +229,11 @@ impl Capture<'_, '_> {
                 Err(Error::Capture(sqlite::Error::Broken { gap, .. })) => {
                     return Ok(Ended::Missed(gap.to_string()));
                 }
-                Ok(_) if stopping => return Ok(Ended::Stopped),
-                Ok(1..) => {}
+                Ok(read) if stopping && (pulled || *read == 0) => return Ok(Ended::Stopped),
+                Ok(1..) => pulled = stopping,
                 Ok(0) => {
                     self.looked();
-                    match follower.wait(WAIT, shared.stop) {
+                    match follower.wait_with(WAIT, shared.stop, self) {
                         Err(sqlite::Error::Broken { gap, .. }) => {
                             return Ok(Ended::Missed(gap.to_string()));
                         }
@@ -134,12 +243,16 @@ impl Capture<'_, '_> {
                 Err(_) => {}
             }
             let read = read?;
-            let behind = shared.spool.bytes_behind(lock(&shared.published).1);
-            if behind > shared.options.spool_limit {
-                return Ok(Ended::Missed(format!(
-                    "the spool was full: {behind} bytes waited for the store, and it may take {}",
-                    shared.options.spool_limit
-                )));
+            if read == 0 {
+                // All is kept that there was when the holder began.
+                self.holding.prove(shared);
+            }
+            if self.holding.is_proven() && !shared.attached.load(Ordering::SeqCst) {
+                shared.attached.store(true, Ordering::SeqCst);
+                shared.settle();
+            }
+            if let Some(full) = shared.is_full() {
+                return Ok(Ended::Missed(full));
             }
             // For an image the whole log is gone through. Who is behind, and does so after
             // each part that is read, is further behind each time.
@@ -158,29 +271,36 @@ impl Capture<'_, '_> {
 
     /// Reads what was committed. How many bytes.
     fn pull(&mut self, follower: &mut Follower) -> Result<u64> {
-        let commits = follower.pull(PULL)?;
-        if commits.is_empty() {
-            return Ok(0);
-        }
-        let mut batch = self.shared.spool.batch()?;
-        let position = self.add(&mut batch, &commits, Some(follower))?;
-        batch.keep()?;
-        self.advance(position, commits.last().map(|commit| commit.at), follower)?;
+        let commits = follower.pull_with(PULL, self)?;
+        self.append(&commits, follower)?;
         Ok(commits.iter().map(Commit::size).sum())
     }
 
-    /// Appends commits. With a follower, the last of them is where it goes on.
+    /// Keeps what was committed. With the last of it, where to go on.
+    fn append(&mut self, commits: &[Commit], follower: &Follower) -> Result<()> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        // Whatever can fail does so before they are kept: else they would be so twice.
+        let resume = position_of(follower)?;
+        let mut batch = self.shared.spool.batch()?;
+        let position = self.add(&mut batch, commits, Some(&resume))?;
+        batch.keep()?;
+        self.advance(position, commits.last().map(|commit| commit.at), resume);
+        Ok(())
+    }
+
+    /// Appends commits, and to the last of them where to go on, if that is known.
     fn add(
         &self,
         batch: &mut Batch<'_>,
         commits: &[Commit],
-        follower: Option<&Follower>,
+        resume: Option<&ByteVec>,
     ) -> Result<u64> {
         let mut position = self.position;
         for (at, commit) in commits.iter().enumerate() {
             position += 1;
-            let last = follower.filter(|_| at + 1 == commits.len());
-            let resume = last.map(position_of).transpose()?;
+            let resume = resume.filter(|_| at + 1 == commits.len()).cloned();
             let what = What::Change(
                 u64::try_from(commit.uncertainty.as_nanos()).unwrap_or(u64::MAX),
                 commit.database_pages,
@@ -218,17 +338,21 @@ impl Capture<'_, '_> {
         };
         let path = shared.spool.image(&self.stream, position);
         write_image(&path, shared, &mut base)?;
+        let length = base.size();
         drop(base);
-        let resume = Some(position_of(follower)?);
-        let head = Head { stream: self.stream, position, at, what: What::Image(gap), resume };
+        let resume = position_of(follower)?;
+        let what = What::Image(gap);
+        let head = Head { stream: self.stream, position, at, what, resume: Some(resume.clone()) };
         batch.add(&head, 0, |_| Ok(()))?;
         batch.keep()?;
-        self.advance(position, Some(at), follower)
+        shared.spool.add_image(length);
+        self.advance(position, Some(at), resume);
+        Ok(())
     }
 
-    fn advance(&mut self, position: u64, at: Option<UnixTime>, follower: &Follower) -> Result<()> {
+    fn advance(&mut self, position: u64, at: Option<UnixTime>, resume: ByteVec) {
         self.position = position;
-        let resume = Some(position_of(follower)?.into());
+        let resume = Some(resume.into());
         {
             let mut captured = lock(&self.shared.captured);
             let at = at.or(captured.as_ref().map(|tail| tail.at)).unwrap_or_default();
@@ -237,7 +361,6 @@ impl Capture<'_, '_> {
         }
         self.shared.tell();
         self.shared.report();
-        Ok(())
     }
 
     /// The database was looked at, and is as it was.
@@ -250,7 +373,7 @@ impl Capture<'_, '_> {
     }
 }
 
-fn position_of(follower: &Follower) -> Result<minicbor::bytes::ByteVec> {
+fn position_of(follower: &Follower) -> Result<ByteVec> {
     let position = follower.position()?;
     let text = serde_json::to_vec(&position);
     Ok(text.map_err(|error| failed(follower.path(), error.into()))?.into())

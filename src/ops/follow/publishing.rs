@@ -166,6 +166,7 @@ fn publish(
         let durable = Durable { tail, pages_since: 0, image_pages: length / 4096 };
         durable.write(&shared.options.directory)?;
         std::fs::remove_file(&path).map_err(|source| Error::File { path, source })?;
+        shared.spool.image_is_stored(length);
         return Ok(Some(durable));
     }
     let new = entries.iter().filter(|entry| after.is_none_or(|after| entry.head.position > after));

@@ -16,12 +16,13 @@
 //! everything behind the last such entry is cut off and captured again. Who wants each
 //! change to outlive a power failure has it written through (`sync`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::hash::Hasher as _;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use twox_hash::XxHash3_64;
@@ -73,6 +74,10 @@ pub(super) struct Spool {
     sync: bool,
     /// The files by number, with their lengths, the one being written last.
     files: Mutex<VecDeque<(u64, u64)>>,
+    /// How large the images are that wait. Bytes.
+    images: AtomicU64,
+    /// Behind what an earlier process published.
+    start: Cursor,
 }
 
 /// What is being appended: nobody sees it before it is [kept](Batch::keep).
@@ -85,15 +90,22 @@ pub(super) struct Batch<'a> {
 }
 
 impl Spool {
-    /// Opens what is there, or begins, and tells of each entry in order.
+    /// Opens what is there, or begins, and tells of each entry in order. Of those up to the
+    /// first of this stream and position everything was published: they are there only since
+    /// files are deleted as a whole.
     ///
     /// # Errors
     ///
     /// [`Error::File`] if the directory or a file cannot be used.
-    pub(super) fn open(dir: &Path, sync: bool, mut each: impl FnMut(Head)) -> Result<Spool> {
+    pub(super) fn open(
+        dir: &Path,
+        sync: bool,
+        published: Option<(StreamId, u64)>,
+        mut each: impl FnMut(Head),
+    ) -> Result<Spool> {
         let failed = |source| Error::File { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut numbers = Vec::new();
+        let (mut numbers, mut images) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
@@ -102,10 +114,25 @@ impl Spool {
                 numbers.push(number);
             } else if name.ends_with(".part") {
                 std::fs::remove_file(entry.path()).map_err(failed)?;
+            } else if name.ends_with(".image") {
+                images.push((entry.path(), entry.metadata().map_err(failed)?.len()));
             }
         }
         numbers.sort_unstable();
-        let spool = Spool { dir: dir.to_owned(), sync, files: Mutex::default() };
+        let (files, waiting) = (Mutex::default(), AtomicU64::new(0));
+        let start = Cursor::default();
+        let mut spool = Spool { dir: dir.to_owned(), sync, files, images: waiting, start };
+        let (mut named, mut start) = (BTreeSet::new(), None);
+        let mut each = |head: Head, next| {
+            if matches!(head.what, What::Image(_)) {
+                named.insert(spool.image(&head.stream, head.position));
+            }
+            if start.is_none() && published == Some((head.stream, head.position)) {
+                start = Some(next);
+                named.clear();
+            }
+            each(head);
+        };
         let mut broken = false;
         for number in numbers {
             let path = spool.file(number);
@@ -122,6 +149,15 @@ impl Spool {
             broken = whole < length;
             spool.files().push_back((number, whole));
         }
+        for (path, length) in images {
+            match named.contains(&path) {
+                true => spool.add_image(length),
+                // Its entry was cut off, and it is taken again; or it was published.
+                false => std::fs::remove_file(path).map_err(failed)?,
+            }
+        }
+        let first = Cursor { file: spool.files().front().map_or(0, |file| file.0), offset: 0 };
+        spool.start = start.unwrap_or(first);
         Ok(spool)
     }
 
@@ -148,9 +184,9 @@ impl Spool {
         Ok(Batch { spool: self, number, path, file, length })
     }
 
-    /// Where the oldest entry is.
+    /// Where the oldest entry was that was not published when it was opened.
     pub(super) fn start(&self) -> Cursor {
-        Cursor { file: self.files().front().map_or(0, |file| file.0), offset: 0 }
+        self.start
     }
 
     /// Where the next entry will be.
@@ -229,6 +265,21 @@ impl Spool {
         behind.map(|file| file.1 - if file.0 == place.file { place.offset } else { 0 }).sum()
     }
 
+    /// How large the images are together that wait for the store. Bytes.
+    pub(super) fn image_bytes(&self) -> u64 {
+        self.images.load(Ordering::SeqCst)
+    }
+
+    /// An image of so many bytes waits as well.
+    pub(super) fn add_image(&self, length: u64) {
+        self.images.fetch_add(length, Ordering::SeqCst);
+    }
+
+    /// An image of so many bytes waits no more.
+    pub(super) fn image_is_stored(&self, length: u64) {
+        self.images.fetch_sub(length, Ordering::SeqCst);
+    }
+
     /// The file of an image.
     pub(super) fn image(&self, stream: &StreamId, position: u64) -> PathBuf {
         self.dir.join(format!("{stream}-{position}.image"))
@@ -239,7 +290,7 @@ impl Spool {
     }
 
     /// Reads a file's entries, and up to where capture can go on.
-    fn scan(&self, number: u64, length: u64, each: &mut impl FnMut(Head)) -> Result<u64> {
+    fn scan(&self, number: u64, length: u64, each: &mut impl FnMut(Head, Cursor)) -> Result<u64> {
         let path = self.file(number);
         let failed = |source| Error::File { path: path.clone(), source };
         let mut file = BufReader::with_capacity(1 << 18, File::open(&path).map_err(failed)?);
@@ -248,10 +299,10 @@ impl Spool {
         while let Some(entry) = read_entry(&mut file, &path, place, length).map_err(failed)? {
             place = entry.next;
             let ends = entry.head.resume.is_some();
-            batch.push(entry.head);
+            batch.push((entry.head, place));
             if ends {
                 whole = place.offset;
-                batch.drain(..).for_each(&mut *each);
+                batch.drain(..).for_each(|(head, next)| each(head, next));
             }
         }
         Ok(whole)
@@ -414,7 +465,7 @@ mod tests {
 
     fn open(dir: &Path) -> (Spool, Vec<u64>) {
         let mut found = Vec::new();
-        let spool = Spool::open(dir, false, |head| found.push(head.position)).unwrap();
+        let spool = Spool::open(dir, false, None, |head| found.push(head.position)).unwrap();
         (spool, found)
     }
 
@@ -484,6 +535,50 @@ mod tests {
         drop(batch);
         append(&spool, 2..=2, 3);
         assert_eq!(all(&spool), [1, 2]);
+    }
+
+    /// An image that was written counts for as long as an entry names it; else it goes.
+    #[test]
+    fn images_wait_as_long_as_they_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path());
+        let head = Head { what: What::Image(None), ..head(7, true) };
+        let named = spool.image(&head.stream, 7);
+        let other = spool.image(&head.stream, 9);
+        std::fs::write(&named, [0; 70]).unwrap();
+        std::fs::write(&other, [0; 90]).unwrap();
+        let mut batch = spool.batch().unwrap();
+        batch.add(&head, 0, |_| Ok(())).unwrap();
+        batch.keep().unwrap();
+        let (spool, _) = open(dir.path());
+        assert_eq!(spool.image_bytes(), 70);
+        assert!(named.exists() && !other.exists());
+        spool.image_is_stored(70);
+        assert_eq!(spool.image_bytes(), 0);
+    }
+
+    /// What was published begins with what a file still has of other streams.
+    #[test]
+    fn what_was_published_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path());
+        append(&spool, 1..=5, 3);
+        let image = spool.image(&StreamId([1; 16]), 9);
+        std::fs::write(image, [0; 9]).unwrap();
+        let mut batch = spool.batch().unwrap();
+        batch.add(&Head { what: What::Image(None), ..head(9, true) }, 0, |_| Ok(())).unwrap();
+        batch.keep().unwrap();
+        for (position, left, waits) in [(3, vec![4, 5, 9], 9), (9, vec![], 0), (7, vec![], 0)] {
+            let published = Some((StreamId([1; 16]), position));
+            let spool = Spool::open(dir.path(), false, published, |_| ()).unwrap();
+            if position == 7 {
+                // Nothing of it is there any more: all that is there came later.
+                assert_eq!(all(&spool), [1, 2, 3, 4, 5, 9]);
+                continue;
+            }
+            assert_eq!(all(&spool), left);
+            assert_eq!(spool.image_bytes(), waits);
+        }
     }
 
     #[test]
