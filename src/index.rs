@@ -143,6 +143,9 @@ pub struct Opened {
     pub rebuilt: Option<String>,
 }
 
+/// Who writes has the pages at hand that a batch of records changes all over the index. KiB.
+const WRITER_CACHE_KIB: i64 = 8 << 10;
+
 /// The most idle connections that are kept.
 const READERS_MAX: usize = 8;
 
@@ -296,6 +299,7 @@ impl Open {
         let sqlite = |source| Error::Sqlite { path: path.to_owned(), source };
         let file = |source| Error::File { path: path.to_owned(), source };
         let mut writer = connect(path, false).map_err(sqlite)?;
+        writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(sqlite)?;
         schema::prepare(&mut writer).map_err(sqlite)?;
         let stored: Option<Vec<u8>> = optional(writer.query_row(
             "SELECT value FROM meta WHERE key = 'repository'",

@@ -1,5 +1,8 @@
 //! Compression: zstd, one frame at a time, lengths never believed.
 
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
 use zstd::zstd_safe::CParameter;
 
 use crate::codec::CodecError;
@@ -67,6 +70,21 @@ impl Compressor {
     }
 }
 
+thread_local! {
+    /// Making one takes longer than to unpack a small frame.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(packed: &[u8], plain_len: usize) -> std::io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(packed, plain_len)
+    })
+}
+
 /// Unpacks bytes to exactly `plain_len` bytes.
 ///
 /// Allocates `plain_len` bytes and no more, whatever the packed bytes claim, so
@@ -79,7 +97,7 @@ pub fn unpack(codec: Codec, packed: &[u8], plain_len: usize) -> Result<Vec<u8>, 
     let wrong = CodecError::Compression { expected: plain_len };
     let plain = match codec {
         Codec::Raw => packed.to_vec(),
-        Codec::Zstd => zstd::bulk::decompress(packed, plain_len).map_err(|_| wrong)?,
+        Codec::Zstd => decompress(packed, plain_len).map_err(|_| wrong)?,
     };
     if plain.len() == plain_len { Ok(plain) } else { Err(wrong) }
 }
@@ -134,6 +152,8 @@ mod tests {
         assert!(unpack(Codec::Zstd, &bomb, (1 << 24) + 1).is_err());
         assert!(unpack(Codec::Raw, b"abc", 4).is_err());
         assert!(unpack(Codec::Zstd, b"no zstd at all", 4).is_err());
+        // What could not be unpacked is forgotten.
+        assert_eq!(unpack(Codec::Zstd, &bomb, 1 << 24).unwrap(), vec![0; 1 << 24]);
     }
 
     #[test]

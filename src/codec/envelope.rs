@@ -5,13 +5,12 @@
 //! An envelope is a list, one entry a recipient, each naming its suite, so that a
 //! repository can move to other keys and suites without rewriting packs.
 
-use hpke::aead::AesGcm256;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use aws_lc_rs::agreement::{PrivateKey, X25519};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256 as HPKE;
+use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::codec::hash::sha256;
 use crate::codec::seal::SealKey;
@@ -38,43 +37,43 @@ impl PublicKey {
     }
 }
 
-/// The secret half of an encryption key.
+/// The secret half of an encryption key, and the public one, which takes long to compute.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct SecretKey([u8; 32]);
+pub struct SecretKey {
+    secret: [u8; 32],
+    #[zeroize(skip)]
+    public: PublicKey,
+}
 
 impl SecretKey {
     /// A fresh key.
     #[must_use]
     pub fn random() -> SecretKey {
-        SecretKey(random::bytes())
+        SecretKey::from_bytes(random::bytes())
     }
 
     /// The key that these bytes are.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> SecretKey {
-        SecretKey(bytes)
+    pub fn from_bytes(secret: [u8; 32]) -> SecretKey {
+        let mut public = [0; 32];
+        #[allow(clippy::expect_used)]
+        let computed = PrivateKey::from_private_key(&X25519, &secret)
+            .and_then(|key| Ok(key.compute_public_key()?))
+            .expect("any 32 bytes are a key");
+        public.copy_from_slice(computed.as_ref());
+        SecretKey { secret, public: PublicKey(public) }
     }
 
     /// The key's bytes, for a key file.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.secret
     }
 
     /// Its public half.
-    ///
-    /// # Errors
-    ///
-    /// [`CodecError::Key`] if the bytes are no key.
-    pub fn public(&self) -> Result<PublicKey, CodecError> {
-        let public = X25519HkdfSha256::sk_to_pk(&self.decode()?);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(&public.to_bytes());
-        Ok(PublicKey(bytes))
-    }
-
-    fn decode(&self) -> Result<<X25519HkdfSha256 as Kem>::PrivateKey, CodecError> {
-        Deserializable::from_bytes(&self.0).map_err(|_| CodecError::Key)
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        self.public
     }
 }
 
@@ -115,20 +114,13 @@ impl Envelope {
         info: &[u8],
         associated: &[u8],
     ) -> Result<Envelope, CodecError> {
-        let public = Deserializable::from_bytes(&to.0).map_err(|_| CodecError::Key)?;
+        let public = HpkePublicKey(to.0.to_vec());
         let (encapsulated, ciphertext) =
-            hpke::single_shot_seal::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
-                &OpModeS::Base,
-                &public,
-                info,
-                key.as_bytes(),
-                associated,
-            )
-            .map_err(|_| CodecError::Key)?;
+            HPKE.seal(info, associated, key.as_bytes(), &public).map_err(|_| CodecError::Key)?;
         Ok(Envelope(vec![Entry {
             recipient: to.recipient().to_vec().into(),
             suite: SUITE_X25519,
-            encapsulated: encapsulated.to_bytes().to_vec().into(),
+            encapsulated: encapsulated.0.into(),
             ciphertext: ciphertext.into(),
         }]))
     }
@@ -145,7 +137,7 @@ impl Envelope {
         info: &[u8],
         associated: &[u8],
     ) -> Result<SealKey, CodecError> {
-        let recipient = secret.public()?.recipient();
+        let recipient = secret.public.recipient();
         let mut failure = CodecError::Seal;
         for entry in self.0.iter().take(ENTRIES_MAX) {
             if entry.recipient.as_slice() != recipient {
@@ -155,17 +147,12 @@ impl Envelope {
                 failure = CodecError::Suite(entry.suite);
                 continue;
             }
-            let encapsulated =
-                Deserializable::from_bytes(&entry.encapsulated).map_err(|_| CodecError::Seal)?;
-            let plain = hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
-                &OpModeR::Base,
-                &secret.decode()?,
-                &encapsulated,
-                info,
-                &entry.ciphertext,
-                associated,
-            )
-            .map_err(|_| CodecError::Seal)?;
+            let encapsulated = EncapsulatedSecret(entry.encapsulated.to_vec());
+            let private = HpkePrivateKey::from(secret.secret.to_vec());
+            let plain = HPKE
+                .open(&encapsulated, info, associated, &entry.ciphertext, &private)
+                .map(Zeroizing::new)
+                .map_err(|_| CodecError::Seal)?;
             let bytes = plain.as_slice().try_into().map_err(|_| CodecError::Seal)?;
             return Ok(SealKey::from_bytes(bytes));
         }
@@ -181,7 +168,7 @@ mod tests {
     fn opens_for_its_recipient_and_its_object_only() {
         let secret = SecretKey::random();
         let key = SealKey::random();
-        let envelope = Envelope::seal(&key, &secret.public().unwrap(), b"pack", b"bound").unwrap();
+        let envelope = Envelope::seal(&key, &secret.public(), b"pack", b"bound").unwrap();
         assert_eq!(envelope.open(&secret, b"pack", b"bound").unwrap(), key);
         assert_eq!(envelope.open(&SecretKey::random(), b"pack", b"bound"), Err(CodecError::Seal));
         assert_eq!(envelope.open(&secret, b"record", b"bound"), Err(CodecError::Seal));
@@ -194,8 +181,7 @@ mod tests {
     #[test]
     fn an_unknown_suite_is_named() {
         let secret = SecretKey::random();
-        let mut envelope =
-            Envelope::seal(&SealKey::random(), &secret.public().unwrap(), b"", b"").unwrap();
+        let mut envelope = Envelope::seal(&SealKey::random(), &secret.public(), b"", b"").unwrap();
         envelope.0[0].suite = 9;
         assert_eq!(envelope.open(&secret, b"", b""), Err(CodecError::Suite(9)));
     }

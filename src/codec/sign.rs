@@ -9,50 +9,54 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::base::WriterId;
 use crate::codec::{CodecError, hash, random};
 
-/// A key that signs.
+/// A key that signs, and its public half, which takes long to compute.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct SigningKey([u8; 32]);
+pub struct SigningKey {
+    seed: [u8; 32],
+    #[zeroize(skip)]
+    id: WriterId,
+}
 
 impl SigningKey {
     /// A fresh key.
     #[must_use]
     pub fn random() -> SigningKey {
-        SigningKey(random::bytes())
+        SigningKey::from_seed(random::bytes())
     }
 
     /// The key with that seed.
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> SigningKey {
-        SigningKey(seed)
+        let mut id = [0; 32];
+        id.copy_from_slice(pair(&seed).public_key().as_ref());
+        SigningKey { seed, id: WriterId(id) }
     }
 
     /// The seed, for a key file.
     #[must_use]
     pub fn seed(&self) -> &[u8; 32] {
-        &self.0
+        &self.seed
     }
 
     /// The public half, which names the signer.
     #[must_use]
     pub fn id(&self) -> WriterId {
-        let mut id = [0; 32];
-        id.copy_from_slice(self.pair().public_key().as_ref());
-        WriterId(id)
+        self.id
     }
 
     /// Signs a message of the kind that `domain` names.
     #[must_use]
     pub fn sign(&self, domain: &str, message: &[u8]) -> [u8; 64] {
-        let signature = self.pair().sign(&signed_bytes(domain, message));
+        let signature = pair(&self.seed).sign(&signed_bytes(domain, message));
         let mut bytes = [0; 64];
         bytes.copy_from_slice(signature.as_ref());
         bytes
     }
+}
 
-    fn pair(&self) -> Ed25519KeyPair {
-        #[allow(clippy::expect_used)]
-        Ed25519KeyPair::from_seed_unchecked(&self.0).expect("a seed of 32 bytes")
-    }
+fn pair(seed: &[u8; 32]) -> Ed25519KeyPair {
+    #[allow(clippy::expect_used)]
+    Ed25519KeyPair::from_seed_unchecked(seed).expect("a seed of 32 bytes")
 }
 
 impl std::fmt::Debug for SigningKey {

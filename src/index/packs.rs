@@ -163,6 +163,9 @@ impl Index {
     ///
     /// [`super::Error`] if the index cannot be written.
     pub fn fold(&self, records: &[FoldedRecord]) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
         self.write(|db| {
             let mut chunks = Vec::new();
             records.iter().try_for_each(|record| fold_one(db, record, &mut chunks))?;

@@ -149,8 +149,9 @@ pub(super) fn fold(
     // No writer's clock puts a state later than the store received it.
     let received = UnixTime::new(record.receipt, 999_999_999);
     let (begins, ends) = (segment.begins.min(received), segment.ends.min(received));
-    db.prepare_cached(
-        "INSERT INTO segment
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO segment
              (id, record, receipt, writer, late, source, stream, after, last,
               begins, begins_nanos, ends, ends_nanos, fact, checksum)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
@@ -159,25 +160,25 @@ pub(super) fn fold(
              begins_nanos = excluded.begins_nanos, ends = excluded.ends,
              ends_nanos = excluded.ends_nanos, checksum = excluded.checksum
          WHERE excluded.receipt < segment.receipt",
-    )?
-    .execute(rusqlite::params![
-        segment.id.0.as_slice(),
-        own.as_slice(),
-        record.receipt,
-        writer.as_slice(),
-        record.late,
-        segment.source,
-        segment.stream.0.as_slice(),
-        to_i64(segment.after),
-        to_i64(segment.last),
-        begins.seconds,
-        begins.nanos,
-        ends.seconds,
-        ends.nanos,
-        segment.fact,
-        checksum(record.receipt, &writer, &segment.fact),
-    ])?;
-    if !record.late {
+        )?
+        .execute(rusqlite::params![
+            segment.id.0.as_slice(),
+            own.as_slice(),
+            record.receipt,
+            writer.as_slice(),
+            record.late,
+            segment.source,
+            segment.stream.0.as_slice(),
+            to_i64(segment.after),
+            to_i64(segment.last),
+            begins.seconds,
+            begins.nanos,
+            ends.seconds,
+            ends.nanos,
+            segment.fact,
+            checksum(record.receipt, &writer, &segment.fact),
+        ])?;
+    if changed == 0 && !record.late {
         // Whoever vouched for it too late, somebody did in time: as with snapshots.
         db.prepare_cached("UPDATE segment SET late = 0 WHERE id = ?1 AND record = ?2 AND late")?
             .execute((segment.id.0.as_slice(), own.as_slice()))?;

@@ -60,8 +60,7 @@ impl Keys {
         if secrets.owner.as_ref().is_some_and(|owner| owner.id() != config.owner) {
             return Err(mismatch("the key that was unlocked belongs to another owner"));
         }
-        let public = secrets.reader.as_ref().map(SecretKey::public).transpose();
-        let public = public.map_err(Error::sealed("key file"))?;
+        let public = secrets.reader.as_ref().map(SecretKey::public);
         if public != recipient || secrets.id_key.is_some() != recipient.is_some() {
             return Err(mismatch("its encryption key is not that of the key that was unlocked"));
         }

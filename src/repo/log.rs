@@ -13,16 +13,16 @@
 //! What cannot be read, is forged, or says what its signer may not say is left
 //! out, remembered and reported; everything else stands.
 
+mod fetch;
 mod record;
 mod unchanged;
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::{ChainId, Kind, RecordId, UnixTime, error_chain};
+use crate::base::{ChainId, Kind, RecordId, UnixTime};
 use crate::codec::compress::Compressor;
 use crate::codec::envelope::Envelope;
 use crate::codec::hash::sha256;
@@ -32,13 +32,13 @@ use crate::format::FormatError;
 use crate::format::fact::{Fact, Signer};
 use crate::format::names::{self, Hour};
 use crate::format::record::{Body, Header, RECORD_BYTES_MAX, Record};
-use crate::index::FoldedRecord;
 pub use crate::repo::chains::{ChainGap, chain_gaps};
 use crate::repo::{Error, Repository, Result, checkpoint};
-use crate::store::{Listed, Page};
+use crate::store::Page;
+use fetch::{Found, fetch_newest_first, unknown};
 pub(in crate::repo) use record::{Folding, fold_facts, read};
 pub use record::{Opener, is_late, read_facts, signer_of};
-use record::{Turn, fold, info, may_be_meant, open};
+use record::{fold, info};
 
 /// A fact that is ready to be published.
 #[derive(Debug, Clone)]
@@ -112,10 +112,7 @@ const NEWEST: &str = "newest-record";
 const OWN: &str = "own-record";
 /// How often a listing begins at the beginning.
 const FULL_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// Records fetched at once, and folded in one transaction.
-const BATCH: usize = 32;
-/// A record of more bytes is fetched while no other such is.
-const LARGE_RECORD: u64 = 1 << 20;
+
 impl Chain {
     /// Publishes facts as the next record.
     ///
@@ -431,147 +428,4 @@ fn stored_time(repo: &Repository, key: &str) -> Result<Option<UnixTime>> {
 
 fn store_time(repo: &Repository, key: &str, at: UnixTime) -> Result<()> {
     Ok(repo.index().set_meta(key, &at.seconds.to_be_bytes())?)
-}
-
-/// A record that a listing shows: less than an object's name takes.
-#[derive(Clone, Copy)]
-struct Found {
-    id: RecordId,
-    hour: Hour,
-    size: u64,
-    receipt: UnixTime,
-}
-
-/// Those of which nothing is known yet.
-fn unknown(repo: &Repository, mut found: Vec<Found>) -> Result<Vec<Found>> {
-    let ids: Vec<RecordId> = found.iter().map(|one| one.id).collect();
-    let unknown: HashSet<RecordId> = repo.index().unknown_records(&ids)?.into_iter().collect();
-    found.retain(|one| unknown.contains(&one.id));
-    Ok(found)
-}
-
-/// Fetches records from the newest on, and none that a checkpoint met on the way covers.
-/// A machine that knows nothing begins with one record, since that may be a checkpoint.
-fn fetch_newest_first(
-    repo: &Repository,
-    mut found: Vec<Found>,
-    carefully: bool,
-    gone: &mut HashSet<RecordId>,
-    report: &mut SyncReport,
-) -> Result<()> {
-    // If one record stands under two hours, its receipt is the earlier.
-    found.sort_by_key(|one| (one.id, one.receipt));
-    found.dedup_by_key(|one| one.id);
-    found.sort_by_key(|one| (one.hour, one.id));
-    let mut count = if carefully { 1 } else { BATCH };
-    while !found.is_empty() {
-        let mut batch = found.split_off(found.len().saturating_sub(count));
-        batch = unknown(repo, batch)?;
-        batch.reverse();
-        let batch: Vec<(RecordId, Listed)> = batch
-            .into_iter()
-            .map(|Found { id, hour, size, receipt }| {
-                (id, Listed { key: names::record(hour, id), size, receipt })
-            })
-            .collect();
-        fetch_batch(repo, &batch, gone, report)?;
-        count = (count * 2).min(BATCH);
-    }
-    Ok(())
-}
-
-/// Fetches records side by side and folds them together.
-fn fetch_batch(
-    repo: &Repository,
-    batch: &[(RecordId, Listed)],
-    gone: &mut HashSet<RecordId>,
-    report: &mut SyncReport,
-) -> Result<()> {
-    const FETCHERS: usize = 8;
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let large = Mutex::new(());
-    let still_listed: &HashSet<RecordId> = gone;
-    let outcomes: Vec<(usize, Result<Folding>)> = std::thread::scope(|scope| {
-        let worker = || {
-            let mut mine = Vec::new();
-            loop {
-                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let Some((id, object)) = batch.get(at) else {
-                    break;
-                };
-                mine.push((at, fetch_one(repo, *id, object, still_listed.contains(id), &large)));
-            }
-            mine
-        };
-        let handles: Vec<_> = (0..FETCHERS.min(batch.len())).map(|_| scope.spawn(worker)).collect();
-        let mut all = Vec::new();
-        for handle in handles {
-            match handle.join() {
-                Ok(mine) => all.extend(mine),
-                Err(_) => all.push((0, Err(Error::Worker("a record's reader".into())))),
-            }
-        }
-        // As they were listed, so that equal logs make equal indexes.
-        all.sort_by_key(|(at, _)| *at);
-        all
-    });
-    let mut folded = Vec::new();
-    for (at, outcome) in outcomes {
-        let folding = match outcome {
-            Err(Error::Store(error)) if error.kind == Kind::NotFound => {
-                gone.extend(batch.get(at).map(|(id, _)| *id));
-                continue;
-            }
-            outcome => outcome?,
-        };
-        report.records += 1;
-        let name = batch.get(at).map(|(_, object)| object.key.clone()).unwrap_or_default();
-        report.problems.extend(folding.problems.into_iter().map(|why| (name.clone(), why)));
-        folded.push(folding.record);
-    }
-    Ok(repo.index().fold(&folded)?)
-}
-
-/// Fetches a record and takes it apart. That it is not there is a problem of it only if it
-/// is `still_listed`, and an error else.
-fn fetch_one(
-    repo: &Repository,
-    id: RecordId,
-    object: &Listed,
-    still_listed: bool,
-    large: &Mutex<()>,
-) -> Result<Folding> {
-    let (name, receipt) = (&object.key, object.receipt);
-    let mut turn = Turn::new(large);
-    if object.size > LARGE_RECORD {
-        turn.wait();
-    }
-    let read = match repo.store().get(name, RECORD_BYTES_MAX) {
-        Err(error) if error.kind == Kind::NotFound && !still_listed => return Err(error.into()),
-        read => read.map_err(Error::Store),
-    };
-    let blocks = match &read {
-        Ok(bytes) => may_be_meant(repo, id, bytes),
-        Err(_) => true,
-    };
-    let opened = read.and_then(|bytes| open(repo, id, name, &bytes, &mut turn));
-    match opened {
-        Ok((header, body, signer)) => {
-            let mut folding = fold(repo, id, &header, &body, &signer, receipt);
-            checkpoint::merge(repo, id, &body, &signer, &mut folding)?;
-            Ok(folding)
-        }
-        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Future | Kind::NotFound) => {
-            let why = error_chain(&error);
-            let record = FoldedRecord {
-                id: Some(id),
-                receipt: receipt.seconds,
-                problem: Some(why.clone()),
-                blocks: blocks || error.kind() == Kind::Future,
-                ..FoldedRecord::default()
-            };
-            Ok(Folding { record, problems: vec![why] })
-        }
-        Err(error) => Err(error),
-    }
 }

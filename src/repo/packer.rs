@@ -460,7 +460,7 @@ mod tests {
     fn a_pack_opens_by_its_envelope_for_the_reader_alone() {
         let secret = SecretKey::random();
         let ids = IdKey::secret(&[1; 32]);
-        let public = secret.public().unwrap();
+        let public = secret.public();
         let pack = built(Some(&public), &ids);
         verify_pack(&pack, REPOSITORY).unwrap();
         let open = |reader| open_pack(pack.fact.id, &pack.bytes, REPOSITORY, reader, None);
@@ -474,7 +474,7 @@ mod tests {
     fn every_flipped_byte_is_noticed() {
         for encrypted in [false, true] {
             let secret = SecretKey::random();
-            let public = secret.public().unwrap();
+            let public = secret.public();
             let ids = IdKey::secret(&[1; 32]);
             let pack = built(encrypted.then_some(&public), &ids);
             for i in 0..pack.bytes.len() {

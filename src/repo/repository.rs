@@ -97,8 +97,7 @@ pub fn init(
     let owner = SigningKey::random();
     let reader = options.encrypted.then(SecretKey::random);
     let id_key: Option<[u8; 32]> = options.encrypted.then(random::bytes);
-    let public = reader.as_ref().map(SecretKey::public).transpose();
-    let public = public.map_err(Error::sealed("a fresh key"))?;
+    let public = reader.as_ref().map(SecretKey::public);
     let config = Config::new(owner.id(), public, options.parameters.clone(), now);
     let bytes = config.issue(&owner);
     let secrets = Secrets { owner: Some(owner), reader, id_key };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use asof::base::{ChunkId, Clock, Kind, PackId, Progress, RecordId, SnapshotId, Stop, UnixTime};
 use asof::codec::compress::Codec;
@@ -21,7 +21,7 @@ use asof::repo::checkpoint::{
 use asof::repo::keys::Credential;
 use asof::repo::log::{Chain, EncodedFact, chain_gaps};
 use asof::repo::{self, Repository, Rules, keyring};
-use asof::store::fault::{FaultStore, Moment};
+use asof::store::fault::{Action, Fault, FaultStore, Moment};
 use asof::store::{Call, CountStore, MemoryStore, Store};
 
 use crate::crash::at_every_call;
@@ -183,6 +183,82 @@ fn what_was_merged_is_not_taken_for_lost() {
     world.memory.delete(world.log().last().unwrap()).unwrap();
     let report = away.open().sync(true).unwrap();
     assert!(report.lost.is_some());
+}
+
+/// Records are fetched side by side, so a few are under way when the checkpoint is met that
+/// covers them; no other is begun.
+#[test]
+fn a_machine_that_was_away_fetches_what_no_checkpoint_covers() {
+    let world = world(true);
+    let faults = FaultStore::new(Arc::new(world.memory.clone()));
+    let away = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+    let machine = away.open();
+    let owner = world.repo.open();
+    let mut chain = Chain::default();
+    for n in 0..60_u32 {
+        let pack = EncodedFact::of(&pack_fact(n, 1));
+        chain.publish(&owner, vec![pack], Some(far(&world))).unwrap();
+    }
+    let covered: HashSet<String> = world.log().into_iter().collect();
+    world.pass(2 * SKEW + 1);
+    world.compact(&owner, 1).unwrap();
+
+    // None of them comes before it is known what the checkpoint is made of.
+    let met = Arc::new(OnceLock::new());
+    let (wait, tell, names) = (Arc::clone(&met), met, covered.clone());
+    let each = |prefix: &str, action| Fault {
+        call: Some(Call::Get),
+        prefix: prefix.into(),
+        skip: 0,
+        times: u64::MAX,
+        action,
+    };
+    let hook = move |name: &str| {
+        if names.contains(name) {
+            wait.wait();
+        }
+    };
+    faults.add(each("log/", Action::Run(Moment::Before, Arc::new(hook))));
+    let hook = move |_: &str| {
+        let _ = tell.set(());
+    };
+    faults.add(each("packs/", Action::Run(Moment::Before, Arc::new(hook))));
+    faults.forget_made();
+    machine.sync(false).unwrap();
+    let begun = faults.made().iter().filter(|made| covered.contains(&made.key)).count();
+    assert!(begun < 8, "{begun} were fetched for nothing");
+    for n in 0..60 {
+        assert_eq!(machine.index().chunk_places(&chunk(n, 0)).unwrap().len(), 1);
+    }
+}
+
+/// Batches are bounded in bytes: what was fetched before is folded and stands.
+#[test]
+fn what_was_learnt_before_a_record_that_cannot_be_fetched_stands() {
+    let world = world(true);
+    let faults = FaultStore::new(Arc::new(world.memory.clone()));
+    let away = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+    let machine = away.open();
+    let owner = world.repo.open();
+    let mut chain = Chain::default();
+    for _ in 0..30 {
+        let large = EncodedFact { bytes: vec![0; 1 << 20] };
+        chain.publish(&owner, vec![large], Some(far(&world))).unwrap();
+    }
+    // The newest come first.
+    let oldest = world.log().into_iter().min().unwrap();
+    faults.add(Fault {
+        call: Some(Call::Get),
+        prefix: oldest,
+        skip: 0,
+        times: 1,
+        action: Action::Fail(Kind::Unavailable, Moment::Before),
+    });
+    assert!(machine.sync(false).is_err());
+    let known = machine.index().counts().unwrap().0;
+    assert!((1..30).contains(&known), "{known}");
+    machine.sync(false).unwrap();
+    assert_eq!(machine.index().counts().unwrap().0, 30);
 }
 
 /// Search in place: a listing, the checkpoint's record, and for each chunk one ranged

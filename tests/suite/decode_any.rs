@@ -233,7 +233,7 @@ fn good() -> Vec<Vec<u8>> {
     let refs = [ChunkId([1; 32]), ChunkId([2; 32])];
     let at = UnixTime::new(1_795_212_000, 0);
     let key = SecretKey::from_bytes([3; 32]);
-    let config = Config::new(owner().id(), key.public().ok(), Parameters::default(), at);
+    let config = Config::new(owner().id(), Some(key.public()), Parameters::default(), at);
     let certificate = Certificate {
         repository: config.repository,
         writer: writer().id(),
@@ -254,7 +254,7 @@ fn good() -> Vec<Vec<u8>> {
     let secrets =
         Secrets { owner: Some(owner()), reader: Some(key.clone()), id_key: Some([4; 32]) };
     let key_file = KeyFile::wrap(&secrets, config.repository, "l", b"p", Cost::LEAST, at).unwrap();
-    let public = key.public().unwrap();
+    let public = key.public();
     let envelope = Envelope::seal(&SealKey::random(), &public, b"i", b"a").unwrap();
     let pack_fact = PackFact {
         id: PackId([5; 32]),
@@ -390,7 +390,7 @@ fn good() -> Vec<Vec<u8>> {
         Compressor::new(3).pack(&[0; 1000]).1,
         names::pack(PackId([5; 32])).into_bytes(),
         pack(None).bytes.to_vec(),
-        pack(key.public().ok()).bytes.to_vec(),
+        pack(Some(key.public())).bytes.to_vec(),
     ];
     all.extend(facts.iter().map(|fact| fact.encode(&refs)));
     all.extend(nodes.iter().map(|node| node.encode(&refs)));

@@ -199,7 +199,7 @@ fn directory() -> Directory {
 }
 
 fn config() -> Vec<u8> {
-    let encryption = SecretKey::from_bytes([3; 32]).public().unwrap();
+    let encryption = SecretKey::from_bytes([3; 32]).public();
     Config::new(owner().id(), Some(encryption), Parameters::default(), at()).issue(&owner())
 }
 

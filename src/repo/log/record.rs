@@ -142,7 +142,9 @@ pub(in crate::repo) fn open(
         _ => return Err(malformed("its body is packed in an unknown way")),
     };
     let writer = record.header.writer;
-    if writer != config.owner {
+    let length = usize::try_from(record.header.body_len).unwrap_or(usize::MAX);
+    // Of a longer body no more is unpacked before it is known who speaks.
+    if writer != config.owner && length > CERTIFICATE_WITHIN {
         let prefix = unpack_prefix(codec, packed, CERTIFICATE_WITHIN);
         let certificate = Body::certificate_of(&prefix.map_err(Error::sealed(name))?);
         signer_of(repo, writer, certificate.as_ref()).map_err(Error::object(name))?;
@@ -150,7 +152,6 @@ pub(in crate::repo) fn open(
     if record.header.body_len > LARGE_BODY {
         turn.wait();
     }
-    let length = usize::try_from(record.header.body_len).unwrap_or(usize::MAX);
     let plain = unpack(codec, packed, length).map_err(Error::sealed(name))?;
     let body = Body::decode(&plain).map_err(Error::object(name))?;
     let signer =
