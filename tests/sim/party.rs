@@ -52,7 +52,7 @@ impl Keys {
     pub fn new(encrypted: bool, parameters: Parameters) -> Keys {
         let owner = SigningKey::from_seed(sha256(b"owner"));
         let reader = encrypted.then(|| SecretKey::from_bytes(sha256(b"reader")));
-        let public = reader.as_ref().map(|reader| reader.public());
+        let public = reader.as_ref().map(SecretKey::public);
         let created = UnixTime::new(crate::world::BEGIN, 0);
         let config = Config::new(owner.id(), public, parameters, created);
         let config_bytes = config.issue(&owner);
