@@ -13,6 +13,11 @@ use crate::index::FoldedRecord;
 use crate::repo::log::{Folding, fold_facts, signer_of};
 use crate::repo::{Error, Repository, Result};
 
+/// What is carried for so many records is folded in one transaction, …
+const BATCH: usize = 8192;
+/// … or less of it, once its facts have so many bytes.
+const BATCH_BYTES: usize = 4 << 20;
+
 /// Folds what a checkpoint of the owner carries for other records, one node after the
 /// other, before its own record is folded.
 ///
@@ -41,6 +46,7 @@ pub(in crate::repo) fn merge(
     let nodes = Nodes::new(repo, packs);
     let mut whole = Whole::default();
     let mut problem = None;
+    let (mut folded, mut bytes) = (Vec::new(), 0);
     for node in wanted {
         let records = match nodes.read(&node) {
             Ok(Node::Merged(run)) => run.records,
@@ -57,8 +63,8 @@ pub(in crate::repo) fn merge(
             }
             Err(error) => return Err(error),
         };
-        let mut folded = Vec::with_capacity(records.len());
         for one in records {
+            bytes += one.facts.iter().map(|(_, fact)| fact.len()).sum::<usize>();
             let mut carried = fold_merged(repo, &one);
             // Who vouches too late vouches for what may be gone: the record itself is read
             // if it is there.
@@ -69,8 +75,12 @@ pub(in crate::repo) fn merge(
             folding.problems.extend(why.map(|why| format!("record {}: {why}", one.record)));
             folded.push(carried.record);
         }
-        repo.index().fold(&folded)?;
+        if folded.len() >= BATCH || bytes >= BATCH_BYTES {
+            repo.index().fold(&std::mem::take(&mut folded))?;
+            bytes = 0;
+        }
     }
+    repo.index().fold(&folded)?;
     if let Some(problem) = problem {
         folding.problems.push(problem.clone());
         folding.record.problem = Some(problem);
