@@ -185,16 +185,20 @@ fn what_was_merged_is_not_taken_for_lost() {
     assert!(report.lost.is_some());
 }
 
+/// Another machine, of which the store does what is wanted.
+fn away_with_faults(world: &World) -> (FaultStore, TestRepo) {
+    let faults = FaultStore::new(Arc::new(world.memory.clone()));
+    let away = TestRepo::from_elsewhere(Arc::new(faults.clone()));
+    (faults, away)
+}
+
 /// Records are fetched side by side, so a few are under way when the checkpoint is met that
 /// covers them; no other is begun.
 #[test]
 fn a_machine_that_was_away_fetches_what_no_checkpoint_covers() {
     let world = world(true);
-    let faults = FaultStore::new(Arc::new(world.memory.clone()));
-    let away = TestRepo::from_elsewhere(Arc::new(faults.clone()));
-    let machine = away.open();
-    let owner = world.repo.open();
-    let mut chain = Chain::default();
+    let (faults, away) = away_with_faults(&world);
+    let (machine, owner, mut chain) = (away.open(), world.repo.open(), Chain::default());
     for n in 0..60_u32 {
         let pack = EncodedFact::of(&pack_fact(n, 1));
         chain.publish(&owner, vec![pack], Some(far(&world))).unwrap();
@@ -236,11 +240,8 @@ fn a_machine_that_was_away_fetches_what_no_checkpoint_covers() {
 #[test]
 fn what_was_learnt_before_a_record_that_cannot_be_fetched_stands() {
     let world = world(true);
-    let faults = FaultStore::new(Arc::new(world.memory.clone()));
-    let away = TestRepo::from_elsewhere(Arc::new(faults.clone()));
-    let machine = away.open();
-    let owner = world.repo.open();
-    let mut chain = Chain::default();
+    let (faults, away) = away_with_faults(&world);
+    let (machine, owner, mut chain) = (away.open(), world.repo.open(), Chain::default());
     for _ in 0..30 {
         let large = EncodedFact { bytes: vec![0; 1 << 20] };
         chain.publish(&owner, vec![large], Some(far(&world))).unwrap();
