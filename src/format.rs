@@ -6,6 +6,7 @@
 //! is checked, and a value that decodes is one that the rest of the program can
 //! use without looking again.
 
+pub mod bundle;
 pub mod certificate;
 pub mod checkpoint;
 pub mod config;

@@ -14,6 +14,7 @@
 mod chains;
 mod collect;
 mod compact;
+mod fold;
 mod packs;
 mod scan;
 mod schema;
@@ -27,9 +28,8 @@ mod views;
 pub use chains::ChainLink;
 pub use collect::{ChunkRow, ClaimRow, FateRow, PinRow, RootRow};
 pub use compact::{CheckpointRow, RecordRow};
-pub use packs::{
-    ChunkPlace, Evidence, FoldedPack, FoldedRecord, FoldedSnapshot, PackRow, Pinned, SeenRecord,
-};
+pub use fold::{FoldedPack, FoldedRecord, FoldedSnapshot, Pinned};
+pub use packs::{ChunkPlace, Evidence, PackRow, SeenRecord};
 pub use scan::{ScanSource, ScannedDir};
 pub use search::{SearchChange, SearchSnapshot, SearchSource, SearchVersion};
 pub use segments::{BaseMoment, BaseRow, FoldedSegment, SegmentRow, SegmentSpan, stream_name};

@@ -6,6 +6,7 @@
 //! keys/<sha256>.json
 //! packs/<first 2 digits>/<sha256>
 //! log/<hour>-<sha256>            hour: YYYYMMDDHH, UTC, as the writer claims it
+//! log/<hour>-<sha256>.bundle     of records of that hour
 //! ```
 //!
 //! But for the first two, a name holds the SHA-256 of the object's bytes: it is its
@@ -25,6 +26,9 @@ pub const KEYS: &str = "keys/";
 pub const PACKS: &str = "packs/";
 /// Where records are.
 pub const LOG: &str = "log/";
+
+/// How names of bundles end.
+const BUNDLE: &str = ".bundle";
 
 /// The name of a file with wrapped keys.
 #[must_use]
@@ -110,6 +114,18 @@ pub fn record_start(hour: Hour) -> String {
     format!("{LOG}{hour}")
 }
 
+/// The name of a bundle of records of that hour, of which this is the SHA-256.
+#[must_use]
+pub fn bundle(hour: Hour, hash: &[u8; 32]) -> String {
+    format!("{LOG}{hour}-{}{BUNDLE}", hex::encode(hash))
+}
+
+/// The hour and the SHA-256 in the name of a bundle.
+#[must_use]
+pub fn parse_bundle(name: &str) -> Option<(Hour, [u8; 32])> {
+    parse_record(name.strip_suffix(BUNDLE)?).map(|(hour, id)| (hour, id.0))
+}
+
 /// The hour and id in the name of a record.
 #[must_use]
 pub fn parse_record(name: &str) -> Option<(Hour, RecordId)> {
@@ -132,6 +148,9 @@ mod tests {
         assert_eq!(hour.to_string(), "2026112105");
         assert_eq!(parse_record(&record(hour, RecordId(id))), Some((hour, RecordId(id))));
         assert!(record_start(hour) < record(hour, RecordId([0; 32])));
+        assert_eq!(parse_bundle(&bundle(hour, &id)), Some((hour, id)));
+        assert_eq!(parse_record(&bundle(hour, &id)), None);
+        assert_eq!(parse_bundle(&record(hour, RecordId(id))), None);
         assert_eq!(Hour::of(UnixTime::new(i64::MAX, 0)).to_string(), "9999123022");
         let begins = hour.begins().unwrap();
         assert_eq!(begins.to_string(), "2026-11-21T05:00:00Z");

@@ -13,7 +13,7 @@ use std::collections::BinaryHeap;
 
 use rusqlite::Connection;
 
-use super::packs::to_i64;
+use super::fold::to_i64;
 use super::snapshots::checksum;
 use super::{Error, FoldedRecord, Index, Result, optional};
 use crate::base::{SnapshotId, StreamId, UnixTime, WriterId};

@@ -13,6 +13,7 @@
 //! What cannot be read, is forged, or says what its signer may not say is left
 //! out, remembered and reported; everything else stands.
 
+mod bundle;
 mod fetch;
 mod record;
 mod unchanged;
@@ -35,6 +36,9 @@ use crate::format::record::{Body, Header, RECORD_BYTES_MAX, Record};
 pub use crate::repo::chains::{ChainGap, chain_gaps};
 use crate::repo::{Error, Repository, Result, checkpoint};
 use crate::store::Page;
+pub(in crate::repo) use bundle::BUNDLE_OF;
+use bundle::{Bundles, Gathering};
+pub(in crate::repo) use fetch::{BATCH, BATCH_BYTES};
 use fetch::{Found, fetch_newest_first, unknown};
 pub(in crate::repo) use record::{Folding, fold_facts, read};
 pub use record::{Opener, is_late, read_facts, signer_of};
@@ -72,11 +76,12 @@ pub struct Chain {
     id: ChainId,
     number: u64,
     previous: Option<RecordId>,
+    gathering: Option<Gathering>,
 }
 
 impl Default for Chain {
     fn default() -> Chain {
-        Chain { id: ChainId(random::bytes()), number: 0, previous: None }
+        Chain { id: ChainId(random::bytes()), number: 0, previous: None, gathering: None }
     }
 }
 
@@ -114,6 +119,21 @@ const OWN: &str = "own-record";
 const FULL_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Chain {
+    /// A chain of many records: what it publishes is put into the log in bundles, too, for
+    /// who has to learn all of it. Keeps up to a mebibyte of them in memory.
+    #[must_use]
+    pub fn bundled() -> Chain {
+        Chain { gathering: Some(Gathering::default()), ..Chain::default() }
+    }
+
+    /// Puts what was published and is in no bundle yet into one, if it is worth that. Costs a
+    /// PUT. A chain that is dropped without it only costs others time.
+    pub fn close_bundle(&mut self, repo: &Repository) {
+        if let Some(gathering) = &mut self.gathering {
+            gathering.put(repo);
+        }
+    }
+
     /// Publishes facts as the next record.
     ///
     /// When it returns, the record is in the store and folded into the index. `deadline`
@@ -184,9 +204,9 @@ impl Chain {
         drop(plain);
         sealed.insert(0, codec as u8);
         let mut envelope = Vec::new();
-        if let Some(recipient) = &keys.recipient {
-            let seal = SealKey::random();
-            let made = Envelope::seal(&seal, recipient, &info(repo), &sha256(&header_bytes));
+        let seal = keys.recipient.as_ref().map(|_| SealKey::random());
+        if let (Some(recipient), Some(seal)) = (&keys.recipient, &seal) {
+            let made = Envelope::seal(seal, recipient, &info(repo), &sha256(&header_bytes));
             envelope = crate::format::encode(&made.map_err(Error::sealed("asof.json"))?);
             seal.sealer().seal(Part::Numbered(0), &header_bytes, &mut sealed);
         }
@@ -202,7 +222,8 @@ impl Chain {
         }
         // What leaves the process is read back first.
         Record::decode(id, &bytes, repo.config().repository).map_err(Error::object(&name))?;
-        let put = repo.store().put_new(&name, Bytes::from(bytes))?;
+        let bytes = Bytes::from(bytes);
+        let put = repo.store().put_new(&name, bytes.clone())?;
         repo.note_store_time(put.latest);
         let signer = keys.signer.clone();
         // Others go by the receipt that their listings show, which may be later than the
@@ -227,6 +248,9 @@ impl Chain {
         repo.index().set_meta(OWN, name.as_bytes())?;
         self.number += 1;
         self.previous = Some(id);
+        if let Some(gathering) = &mut self.gathering {
+            gathering.add(repo, hour, seal, &bytes);
+        }
         Ok(Published { id, receipt: put.receipt, late })
     }
 
@@ -308,6 +332,7 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
     let mut ended;
     let mut first = true;
     let mut found: Vec<Found> = Vec::new();
+    let mut bundles = Bundles::default();
     let mut tail: Vec<(String, RecordId)> = Vec::new();
     loop {
         let page = match unchanged {
@@ -338,6 +363,7 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
                     tail.push((object.key.clone(), id));
                     listed.push(Found { id, hour, size: object.size, receipt: object.receipt });
                 }
+                None if bundles.note(&object.key, object.size) => {}
                 None => report
                     .problems
                     .push((object.key.clone(), "it has no name that a record can have".into())),
@@ -349,7 +375,8 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
             _ => break,
         }
     }
-    fetch_newest_first(repo, found, last_full.is_none(), gone, &mut report)?;
+    let carefully = last_full.is_none();
+    fetch_newest_first(repo, found, bundles, carefully, gone, &mut report)?;
     let superfluous = checkpoint::superfluous(repo)?;
     report.problems.retain(|(name, why)| {
         let id = names::parse_record(name).map(|(_, id)| id);

@@ -249,9 +249,8 @@ impl Namespace {
         let (view, rank) = self.place(dir)?;
         let Some(view) = view else { return Ok(None) };
         let View::Snapshot { tree, .. } = &view.view else { return Ok(None) };
-        let Some(ordinal) = tree.ordinal(rank, reach)? else { return Ok(None) };
-        let parent = number(view.number, tree.parent(rank, reach)?);
-        Ok(Some((parent, ordinal + FIRST_POSITION)))
+        let above = tree.above(rank, reach)?;
+        Ok(above.map(|(dir, ordinal)| (number(view.number, dir), ordinal + FIRST_POSITION)))
     }
 
     /// A path for people and logs, from the mount's root; as much as is in memory.

@@ -40,7 +40,7 @@ pub use self::list::{Listed, Listing};
 pub use self::places::Places;
 
 use self::places::{DirPlace, EntryPlace};
-use self::walk::Seek;
+use self::walk::{LeafAt, Seek};
 
 /// No rank of a tree is as large; numbers from here on are free for other uses.
 pub const RANK_LIMIT: u64 = (1 << 40) - 16;
@@ -229,20 +229,21 @@ impl Tree {
         Ok(self.dir(dir, reach)?.parent)
     }
 
-    /// The number of a directory's entry among those of the directory that it is in; none for
-    /// the root.
+    /// Where a directory stands in the one that it is in: the rank of that, and its number
+    /// among the entries there. None for the root.
     ///
     /// # Errors
     ///
     /// [`Error::NotADirectory`], [`Error::WouldBlock`], or the library's.
-    pub fn ordinal(&self, dir: u64, reach: Reach) -> Result<Option<u64>> {
+    pub fn above(&self, dir: u64, reach: Reach) -> Result<Option<(u64, u64)>> {
         if dir == 0 {
             return Ok(None);
         }
         let parent = self.parent(dir, reach)?;
         let offset = dir - parent - 1;
         let leaf = self.leaf(&self.dir(parent, reach)?, Seek::Rank(offset), reach)?;
-        Ok(leaf.map(|leaf| leaf.ordinals_before + leaf.index_of(offset) as u64))
+        let ordinal = |leaf: &LeafAt| leaf.ordinals_before + leaf.index_of(offset) as u64;
+        Ok(leaf.map(|leaf| (parent, ordinal(&leaf))))
     }
 
     /// The path of an entry from the root, without a leading `/`.

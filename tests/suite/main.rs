@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod backup_restore;
+mod bundles;
 mod ceph;
 mod check;
 mod checkpoint;

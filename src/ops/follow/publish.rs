@@ -81,7 +81,7 @@ impl Publisher {
             origin,
             options,
             stop: stop.clone(),
-            chain: Chain::default(),
+            chain: Chain::bundled(),
             parent: None,
         }
     }
@@ -118,7 +118,7 @@ impl Publisher {
         let forget = Fact::Forget(Forget { snapshots: forgotten, reason });
         let forget = vec![EncodedFact::of(&forget)];
         if changes.is_empty() {
-            let mut chain = std::mem::take(&mut self.chain);
+            let mut chain = self.take_chain();
             chain.publish(&self.repo, forget, None)?;
             self.chain = chain;
             return Ok(Written::default());
@@ -236,9 +236,18 @@ impl Publisher {
         Ok((id, fact))
     }
 
+    /// Makes the end of what is published cheap to learn. Costs a PUT at most.
+    pub fn close(&mut self) {
+        self.chain.close_bundle(&self.repo);
+    }
+
+    /// A record that may have been stored or not ends the chain: see `Chain::publish`.
+    fn take_chain(&mut self) -> Chain {
+        std::mem::replace(&mut self.chain, Chain::bundled())
+    }
+
     fn start(&mut self) -> Result<Writer> {
-        // A record that may have been stored or not ends the chain: see `Chain::publish`.
-        let chain = std::mem::take(&mut self.chain);
+        let chain = self.take_chain();
         let progress = Arc::new(Progress::default());
         Ok(Writer::start_on(chain, &self.repo, self.options, None, &progress, &self.stop)?)
     }

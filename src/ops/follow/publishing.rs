@@ -52,6 +52,7 @@ pub(super) fn run(shared: &Shared<'_>) -> Result<()> {
             Ok(some) => {
                 retry = RETRY;
                 if ended {
+                    publisher.close();
                     return Ok(());
                 }
                 last = if some { Some(begun) } else { last };

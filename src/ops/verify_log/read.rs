@@ -97,7 +97,9 @@ impl Verify<'_> {
     /// Notes a name. One record under two hours is one record, and the later is the copy.
     fn list(&mut self, object: Listed) {
         let Some((hour, id)) = names::parse_record(&object.key) else {
-            if self.strays.insert(object.key.clone()) {
+            // What is in a bundle stands in the log as well, and is read there.
+            let stray = names::parse_bundle(&object.key).is_none();
+            if stray && self.strays.insert(object.key.clone()) {
                 let about = About::object(object.key, None, object.receipt);
                 let what = "it has no name that a record can have";
                 self.findings.add(Finding::problem(FindingKind::StrayName, about, what));

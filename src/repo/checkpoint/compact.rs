@@ -27,6 +27,7 @@ use crate::repo::grace::in_force;
 use crate::repo::log::{Chain, EncodedFact, read};
 use crate::repo::standing::Standing;
 use crate::repo::{Error, Repository, Result};
+use crate::store::Listed;
 
 /// A node of merged records is closed when it has so many bytes of facts.
 const MERGED_BYTES: usize = 512 << 10;
@@ -74,23 +75,29 @@ pub(super) struct InLog {
 /// Every record that a listing of the log shows. Memory: some 80 bytes each.
 pub(super) fn list(repo: &Repository) -> Result<HashMap<RecordId, InLog>> {
     let mut found = HashMap::new();
-    each_record(repo, |id, one| {
-        found.entry(id).or_insert(one);
+    each_object(repo, |object| {
+        if let Some((id, one)) = InLog::of(object) {
+            found.entry(id).or_insert(one);
+        }
     })?;
     Ok(found)
 }
 
-/// Hands every object of the log that has a record's name to `each`, in their order.
-pub(super) fn each_record(repo: &Repository, mut each: impl FnMut(RecordId, InLog)) -> Result<()> {
+impl InLog {
+    /// The record that an object of the log is, by its name.
+    pub(super) fn of(object: &Listed) -> Option<(RecordId, InLog)> {
+        let (hour, id) = names::parse_record(&object.key)?;
+        Some((id, InLog { hour, size: object.size, receipt: object.receipt }))
+    }
+}
+
+/// Hands every object of the log to `each`, in the order of their names.
+pub(super) fn each_object(repo: &Repository, mut each: impl FnMut(&Listed)) -> Result<()> {
     let mut after: Option<String> = None;
     loop {
         let page = repo.store().list(names::LOG, after.as_deref())?;
         page.at.inspect(|at| repo.note_store_time(*at));
-        for object in &page.objects {
-            if let Some((hour, id)) = names::parse_record(&object.key) {
-                each(id, InLog { hour, size: object.size, receipt: object.receipt });
-            }
-        }
+        page.objects.iter().for_each(&mut each);
         match page.objects.last() {
             Some(last) if page.more => after = Some(last.key.clone()),
             _ => return Ok(()),

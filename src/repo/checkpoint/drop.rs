@@ -2,18 +2,20 @@
 //!
 //! Whoever listed the log before the checkpoint was there may still be reading them, so
 //! they stay for the grace period. And before the first of them goes, all that the
-//! checkpoint carries is read once: what cannot be read replaces nothing.
+//! checkpoint carries is read once: what cannot be read replaces nothing. Bundles go when
+//! hardly any of their hour's records are left: they only have copies.
 
 use std::collections::{HashMap, HashSet};
 
 use super::carry::Failed;
-use super::compact::{InLog, each_record, packs_of};
+use super::compact::{InLog, each_object, packs_of};
 use super::nodes::Nodes;
 use super::{Known, before, distrust, fold, known};
 use crate::base::{Progress, RecordId, Stop, UnixTime, error_chain};
 use crate::format::names::{self, Hour};
 use crate::format::node::Node;
 use crate::repo::grace::in_force;
+use crate::repo::log::BUNDLE_OF;
 use crate::repo::{Error, Repository, Result};
 
 /// What can be deleted from the log.
@@ -41,16 +43,57 @@ pub struct Dropped {
 ///
 /// [`Error`] if the log cannot be listed or the index cannot be read.
 pub fn droppable(repo: &Repository, at: UnixTime, exclusive: bool) -> Result<Droppable> {
-    let log = log(repo)?;
+    let log = Log::list(repo)?;
     let relied = relied_on(repo, at, exclusive, &log)?;
-    Ok(replaced(&log, &relied.into_iter().map(|(_, one)| one).collect::<Vec<_>>()))
+    Ok(log.deletable(&relied.into_iter().map(|(_, one)| one).collect::<Vec<_>>()))
 }
 
-/// Every record in the log, under each of its names.
-fn log(repo: &Repository) -> Result<Vec<(RecordId, InLog)>> {
-    let mut log = Vec::new();
-    each_record(repo, |id, object| log.push((id, object)))?;
-    Ok(log)
+/// What is in the log.
+#[derive(Default)]
+struct Log {
+    /// Every record, under each of its names.
+    records: Vec<(RecordId, InLog)>,
+    /// The names of bundles, with their sizes.
+    bundles: Vec<(Hour, String, u64)>,
+}
+
+impl Log {
+    fn list(repo: &Repository) -> Result<Log> {
+        let mut log = Log::default();
+        each_object(repo, |object| {
+            log.records.extend(InLog::of(object));
+            let bundle = names::parse_bundle(&object.key);
+            log.bundles.extend(bundle.map(|(hour, _)| (hour, object.key.clone(), object.size)));
+        })?;
+        Ok(log)
+    }
+
+    /// The records that these checkpoints replace.
+    fn replaced(&self, relied: &[Known]) -> impl Iterator<Item = &(RecordId, InLog)> {
+        let covered: HashSet<RecordId> = fold::covered_by(relied, i64::MAX);
+        self.records.iter().filter(move |(id, _)| covered.contains(id))
+    }
+
+    /// Those, and the bundles that nobody will read when they are gone.
+    fn deletable(&self, relied: &[Known]) -> Droppable {
+        let mut found = Droppable::default();
+        let mut left: HashMap<Hour, usize> = HashMap::new();
+        for (_, object) in &self.records {
+            *left.entry(object.hour).or_default() += 1;
+        }
+        for (id, object) in self.replaced(relied) {
+            found.names.push(names::record(object.hour, *id));
+            found.bytes += object.size;
+            left.entry(object.hour).and_modify(|left| *left -= 1);
+        }
+        for (hour, name, size) in &self.bundles {
+            if left.get(hour).is_none_or(|left| *left < BUNDLE_OF) {
+                found.names.push(name.clone());
+                found.bytes += size;
+            }
+        }
+        found
+    }
 }
 
 /// The checkpoints that replace records now, with their names.
@@ -58,13 +101,14 @@ fn relied_on(
     repo: &Repository,
     at: UnixTime,
     exclusive: bool,
-    log: &[(RecordId, InLog)],
+    log: &Log,
 ) -> Result<Vec<(String, Known)>> {
     let skew = repo.skew_seconds();
     let wait = !exclusive && repo.rules().covered_records_wait;
     let until =
         if wait { before(at, in_force(repo, at.seconds)?.saturating_add(skew)) } else { i64::MAX };
-    let names: HashMap<RecordId, Hour> = log.iter().map(|(id, one)| (*id, one.hour)).collect();
+    let names: HashMap<RecordId, Hour> =
+        log.records.iter().map(|(id, one)| (*id, one.hour)).collect();
     let mut known = known(repo)?;
     known.retain(|one| names.contains_key(&one.record) && !one.late && one.receipt <= until);
     // One that another replaces vouches for nothing: it goes itself.
@@ -72,17 +116,6 @@ fn relied_on(
     known.retain(|one| !covered.contains(&one.record));
     let named = |one: Known| Some((names::record(*names.get(&one.record)?, one.record), one));
     Ok(known.into_iter().filter_map(named).collect())
-}
-
-/// What these checkpoints replace.
-fn replaced(log: &[(RecordId, InLog)], relied: &[Known]) -> Droppable {
-    let covered: HashSet<RecordId> = fold::covered_by(relied, i64::MAX);
-    let mut found = Droppable::default();
-    for (id, object) in log.iter().filter(|(id, _)| covered.contains(id)) {
-        found.names.push(names::record(object.hour, *id));
-        found.bytes += object.size;
-    }
-    found
 }
 
 /// Deletes what [`droppable`] finds, oldest names first. Can be interrupted and repeated
@@ -103,10 +136,10 @@ pub fn drop_covered(
     stop: &Stop,
 ) -> Result<Dropped> {
     repo.check_collectable()?;
-    let log = log(repo)?;
+    let log = Log::list(repo)?;
     let mut relied = Vec::new();
     for (name, one) in relied_on(repo, at, exclusive, &log)? {
-        if replaced(&log, std::slice::from_ref(&one)).names.is_empty() {
+        if log.replaced(std::slice::from_ref(&one)).next().is_none() {
             continue;
         }
         if sound.contains(&one.record) || is_sound(repo, &name, &one, progress, stop)? {
@@ -114,7 +147,7 @@ pub fn drop_covered(
         }
     }
     let mut dropped = Dropped::default();
-    let found = replaced(&log, &relied);
+    let found = log.deletable(&relied);
     for name in &found.names {
         if stop.is_raised() {
             return Err(Error::Interrupted);
@@ -145,7 +178,7 @@ pub struct Verified {
 ///
 /// [`Error`] if the store fails or the index cannot be written.
 pub fn verify(repo: &Repository, progress: &Progress, stop: &Stop) -> Result<Verified> {
-    let log = log(repo)?;
+    let log = Log::list(repo)?;
     let mut verified = Verified::default();
     for (name, one) in relied_on(repo, UnixTime::EPOCH, true, &log)? {
         match is_sound(repo, &name, &one, progress, stop)? {

@@ -1,25 +1,22 @@
 //! Folding a checkpoint: what it carries becomes rows as if the records had been read.
 
 use std::collections::HashSet;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::carried::parts;
 use super::nodes::Nodes;
-use crate::base::{Kind, RecordId, error_chain};
+use crate::base::{ChunkId, Kind, RecordId, error_chain};
 use crate::format::checkpoint::Merged;
 use crate::format::fact::Signer;
 use crate::format::node::Node;
 use crate::format::record::Body;
 use crate::index::FoldedRecord;
-use crate::repo::log::{Folding, fold_facts, signer_of};
+use crate::repo::log::{BATCH, BATCH_BYTES, Folding, fold_facts, signer_of};
 use crate::repo::{Error, Repository, Result};
 
-/// What is carried for so many records is folded in one transaction, …
-const BATCH: usize = 8192;
-/// … or less of it, once its facts have so many bytes.
-const BATCH_BYTES: usize = 4 << 20;
-
 /// Folds what a checkpoint of the owner carries for other records, one node after the
-/// other, before its own record is folded.
+/// other, before its own record is folded: as much in one transaction as of records, while
+/// the next of it is read.
 ///
 /// Nothing is read if all the records are known that it was made of. If a node cannot be
 /// read, that is a problem of the checkpoint's record: the facts that could be read stand,
@@ -43,51 +40,89 @@ pub(in crate::repo) fn merge(
         return Ok(());
     }
     let (packs, wanted) = parts(body);
-    let nodes = Nodes::new(repo, packs);
-    let mut whole = Whole::default();
-    let mut problem = None;
-    let (mut folded, mut bytes) = (Vec::new(), 0);
-    for node in wanted {
-        let records = match nodes.read(&node) {
-            Ok(Node::Merged(run)) => run.records,
-            Ok(_) => {
-                let why = "a checkpoint refers to another node";
-                problem =
-                    Some(format!("{UNREAD}{}", error_chain(&Error::Tree { chunk: node, why })));
-                continue;
-            }
-            Err(error) if error.is_damage() => {
-                let what = if error.kind() == Kind::NotFound { GONE } else { UNREAD };
-                problem = Some(format!("{what}{}", error_chain(&error)));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        for one in records {
-            bytes += one.facts.iter().map(|(_, fact)| fact.len()).sum::<usize>();
-            let mut carried = fold_merged(repo, &one);
-            // Who vouches too late vouches for what may be gone: the record itself is read
-            // if it is there.
-            carried.record.late |= folding.record.late;
-            let whole = whole.meet(&one) && !folding.record.late;
-            carried.record.id = whole.then_some(one.record);
-            let why = carried.problems.into_iter();
-            folding.problems.extend(why.map(|why| format!("record {}: {why}", one.record)));
-            folded.push(carried.record);
+    let reading = Reading {
+        repo,
+        nodes: Nodes::new(repo, packs),
+        late: folding.record.late,
+        problems: Vec::new(),
+        problem: None,
+    };
+    let read = std::thread::scope(|scope| {
+        let (send, batches) = sync_channel(0);
+        let reading = scope.spawn(move || reading.run(&wanted, &send));
+        for batch in batches {
+            repo.index().fold(&batch)?;
         }
-        if folded.len() >= BATCH || bytes >= BATCH_BYTES {
-            repo.index().fold(&std::mem::take(&mut folded))?;
-            bytes = 0;
-        }
-    }
-    repo.index().fold(&folded)?;
-    if let Some(problem) = problem {
+        reading.join().map_err(|_| Error::Worker("a checkpoint's reader".into()))?
+    })?;
+    folding.problems.extend(read.problems);
+    if let Some(problem) = read.problem {
         folding.problems.push(problem.clone());
         folding.record.problem = Some(problem);
         folding.record.blocks = unread;
         folding.record.covers.clear();
     }
     Ok(())
+}
+
+/// What a checkpoint carries, while it is read.
+struct Reading<'a> {
+    repo: &'a Repository,
+    nodes: Nodes<'a>,
+    /// Whether the checkpoint was received too late.
+    late: bool,
+    /// What is wrong with what is carried.
+    problems: Vec<String>,
+    /// Why not all of it can be read, if so.
+    problem: Option<String>,
+}
+
+impl Reading<'_> {
+    /// Takes apart what these nodes carry. Ends early if nobody wants it any more.
+    fn run(mut self, wanted: &[ChunkId], send: &SyncSender<Vec<FoldedRecord>>) -> Result<Self> {
+        let mut whole = Whole::default();
+        let (mut folded, mut bytes) = (Vec::new(), 0);
+        for node in wanted {
+            for one in self.records(node)? {
+                bytes += one.facts.iter().map(|(_, fact)| fact.len() as u64).sum::<u64>();
+                let mut carried = fold_merged(self.repo, &one);
+                // Who vouches too late vouches for what may be gone: the record itself is
+                // read if it is there.
+                carried.record.late |= self.late;
+                let whole = whole.meet(&one) && !self.late;
+                carried.record.id = whole.then_some(one.record);
+                let why = carried.problems.into_iter();
+                self.problems.extend(why.map(|why| format!("record {}: {why}", one.record)));
+                folded.push(carried.record);
+            }
+            if folded.len() >= BATCH || bytes >= BATCH_BYTES {
+                bytes = 0;
+                if send.send(std::mem::take(&mut folded)).is_err() {
+                    return Ok(self);
+                }
+            }
+        }
+        let _ = send.send(folded);
+        Ok(self)
+    }
+
+    /// The records that a node carries. None if it cannot be read, which is noted.
+    fn records(&mut self, node: &ChunkId) -> Result<Vec<Merged>> {
+        match self.nodes.read(node) {
+            Ok(Node::Merged(run)) => return Ok(run.records),
+            Ok(_) => {
+                let why = "a checkpoint refers to another node";
+                let error = Error::Tree { chunk: *node, why };
+                self.problem = Some(format!("{UNREAD}{}", error_chain(&error)));
+            }
+            Err(error) if error.is_damage() => {
+                let what = if error.kind() == Kind::NotFound { GONE } else { UNREAD };
+                self.problem = Some(format!("{what}{}", error_chain(&error)));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Vec::new())
+    }
 }
 
 /// So the problem of a record begins whose checkpoint cannot be read, or is not there.

@@ -10,20 +10,23 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::SyncReport;
+use super::bundle::{Bundles, Read};
 use super::record::{Folding, Turn, fold, may_be_meant, open};
 use crate::base::{Kind, RecordId, UnixTime, error_chain};
+use crate::format::bundle::Bundled;
+use crate::format::fact::Signer;
 use crate::format::names::{self, Hour};
-use crate::format::record::RECORD_BYTES_MAX;
+use crate::format::record::{Body, Header, RECORD_BYTES_MAX};
 use crate::index::FoldedRecord;
 use crate::repo::{Error, Repository, Result, checkpoint};
 
 /// A batch, which is folded in one transaction, has at most so many records. Each costs less
 /// the more there are, since many change the same pages of the index; and each takes some
 /// kilobytes beside its body.
-const BATCH: usize = 8192;
+pub(in crate::repo) const BATCH: usize = 8192;
 /// It ends when the bodies in it have so many bytes. Those that threads are at are not
 /// counted yet.
-const BATCH_BYTES: u64 = 4 << 20;
+pub(in crate::repo) const BATCH_BYTES: u64 = 4 << 20;
 /// A store is asked for so many at once. A directory for no more than keep the processors
 /// busy while the disk is waited for: others would keep the one from its turn that folds.
 const FETCHERS: usize = 8;
@@ -53,13 +56,15 @@ pub(super) fn unknown(repo: &Repository, mut found: Vec<Found>) -> Result<Vec<Fo
     Ok(found)
 }
 
-/// Fetches records from the newest on, and none that a checkpoint met on the way covers.
-/// A machine that knows nothing begins with one record, since that may be a checkpoint.
+/// Fetches records from the newest on, out of bundles where there are many of an hour, and
+/// none that a checkpoint met on the way covers. A machine that knows nothing begins with
+/// one record, since that may be a checkpoint.
 ///
 /// Records that are not there are added to `gone`; those that were in it before are problems.
 pub(super) fn fetch_newest_first(
     repo: &Repository,
     mut found: Vec<Found>,
+    mut bundles: Bundles,
     carefully: bool,
     gone: &mut HashSet<RecordId>,
     report: &mut SyncReport,
@@ -68,33 +73,85 @@ pub(super) fn fetch_newest_first(
     found.sort_by_key(|one| (one.id, one.receipt));
     found.dedup_by_key(|one| one.id);
     found.sort_by_key(|one| (one.hour, one.id));
+    bundles.keep_useful(&found);
     let mut count = if carefully { 1 } else { BATCH };
-    let mut ready: Vec<FoldedRecord> = Vec::new();
-    while !found.is_empty() {
-        let mut batch = found.split_off(found.len().saturating_sub(count));
+    let mut learning = Learning { repo, gone, report, ready: Vec::new() };
+    while let Some(newest) = found.last() {
+        let newest = newest.hour;
+        let bundled = match bundles.newest() {
+            Some(hour) if hour >= newest => {
+                bundles.read_next(repo, &mut learning.report.problems)?
+            }
+            _ => Read::new(),
+        };
+        let mut batch = if bundled.is_empty() {
+            // Hours that have bundles wait for them.
+            let waits = |one: &Found| bundles.newest().is_some_and(|hour| one.hour <= hour);
+            let begin = found.len().saturating_sub(count).max(found.partition_point(waits));
+            count = (count * 2).min(BATCH);
+            found.split_off(begin)
+        } else {
+            let hour = found.split_off(found.partition_point(|one| one.hour < newest));
+            let (batch, others): (Vec<_>, Vec<_>) =
+                hour.into_iter().partition(|one| bundled.contains_key(&one.id));
+            found.extend(others);
+            batch
+        };
         batch.reverse();
-        let outcomes = Fetch::new(repo, &batch, gone)
-            .run(|| Ok(repo.index().fold(&std::mem::take(&mut ready))?))?;
-        found.extend(batch.split_off(outcomes.len()).into_iter().rev());
+        while !batch.is_empty() {
+            let rest = learning.learn(batch, &bundled)?;
+            if learning.ready.last().is_some_and(is_checkpoint) {
+                learning.fold()?;
+                found.extend(rest.into_iter().rev());
+                found = unknown(repo, found)?;
+                bundles.keep_useful(&found);
+                break;
+            }
+            if bundled.is_empty() {
+                found.extend(rest.into_iter().rev());
+                break;
+            }
+            batch = rest;
+        }
+    }
+    learning.fold()
+}
+
+/// Records on their way into the index.
+struct Learning<'a> {
+    repo: &'a Repository,
+    gone: &'a mut HashSet<RecordId>,
+    report: &'a mut SyncReport,
+    /// Those that were taken apart and are not folded yet.
+    ready: Vec<FoldedRecord>,
+}
+
+impl Learning<'_> {
+    /// Fetches a batch while the one before is folded. Returns those that it had no room for.
+    fn learn(&mut self, mut batch: Vec<Found>, bundled: &Read) -> Result<Vec<Found>> {
+        let ready = std::mem::take(&mut self.ready);
+        let fetch = Fetch::new(self.repo, &batch, bundled, self.gone);
+        let outcomes = fetch.run(|| Ok(self.repo.index().fold(&ready)?))?;
+        let rest = batch.split_off(outcomes.len());
         for (one, outcome) in batch.iter().zip(outcomes) {
             let folding = match outcome {
                 Err(error) if is_gone(&error) => {
-                    gone.insert(one.id);
+                    self.gone.insert(one.id);
                     continue;
                 }
                 outcome => outcome?,
             };
-            report.records += 1;
-            report.problems.extend(folding.problems.into_iter().map(|why| (one.name(), why)));
-            ready.push(folding.record);
+            self.report.records += 1;
+            let problems = folding.problems.into_iter();
+            self.report.problems.extend(problems.map(|why| (one.name(), why)));
+            self.ready.push(folding.record);
         }
-        if ready.last().is_some_and(is_checkpoint) {
-            repo.index().fold(&std::mem::take(&mut ready))?;
-            found = unknown(repo, found)?;
-        }
-        count = (count * 2).min(BATCH);
+        Ok(rest)
     }
-    Ok(repo.index().fold(&ready)?)
+
+    fn fold(&mut self) -> Result<()> {
+        Ok(self.repo.index().fold(&std::mem::take(&mut self.ready))?)
+    }
 }
 
 fn is_checkpoint(record: &FoldedRecord) -> bool {
@@ -110,6 +167,8 @@ fn is_gone(error: &Error) -> bool {
 struct Fetch<'a> {
     repo: &'a Repository,
     batch: &'a [Found],
+    /// Those that need not be asked for.
+    bundled: &'a Read,
     /// Those of which it is a problem that they are not there, and no error.
     still_listed: &'a HashSet<RecordId>,
     next: AtomicUsize,
@@ -123,11 +182,13 @@ impl<'a> Fetch<'a> {
     fn new(
         repo: &'a Repository,
         batch: &'a [Found],
+        bundled: &'a Read,
         still_listed: &'a HashSet<RecordId>,
     ) -> Fetch<'a> {
         Fetch {
             repo,
             batch,
+            bundled,
             still_listed,
             next: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
@@ -193,9 +254,15 @@ impl<'a> Fetch<'a> {
         if one.size > LARGE_RECORD {
             turn.wait();
         }
+        let bundled = self.bundled.get(&id);
+        if let Some(Bundled { key, bytes }) = bundled
+            && let Ok(opened) = open(repo, (id, &name, bytes), key.as_ref(), &mut turn)
+        {
+            return self.take_apart(one, opened);
+        }
         let (opened, blocks) = match repo.store().get(&name, RECORD_BYTES_MAX) {
             Ok(bytes) => {
-                let opened = open(repo, id, &name, &bytes, &mut turn);
+                let opened = open(repo, (id, &name, &bytes), None, &mut turn);
                 let blocks = opened.is_err() && may_be_meant(repo, id, &bytes);
                 (opened, blocks)
             }
@@ -205,16 +272,7 @@ impl<'a> Fetch<'a> {
             Err(error) => (Err(error.into()), true),
         };
         match opened {
-            Ok((header, body, signer)) => {
-                let before = self.bytes.fetch_add(header.body_len, Ordering::Relaxed);
-                let mut folding = fold(repo, id, &header, &body, &signer, one.receipt);
-                // Before a checkpoint is read, which takes long.
-                if before + header.body_len >= BATCH_BYTES || is_checkpoint(&folding.record) {
-                    self.end();
-                }
-                checkpoint::merge(repo, id, &body, &signer, &mut folding)?;
-                Ok(folding)
-            }
+            Ok(opened) => self.take_apart(one, opened),
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Future | Kind::NotFound) => {
                 let why = error_chain(&error);
                 let record = FoldedRecord {
@@ -228,5 +286,17 @@ impl<'a> Fetch<'a> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn take_apart(&self, one: &Found, opened: (Header, Body, Signer)) -> Result<Folding> {
+        let (header, body, signer) = opened;
+        let before = self.bytes.fetch_add(header.body_len, Ordering::Relaxed);
+        let mut folding = fold(self.repo, one.id, &header, &body, &signer, one.receipt);
+        // Before a checkpoint is read, which takes long.
+        if before + header.body_len >= BATCH_BYTES || is_checkpoint(&folding.record) {
+            self.end();
+        }
+        checkpoint::merge(self.repo, one.id, &body, &signer, &mut folding)?;
+        Ok(folding)
     }
 }

@@ -9,7 +9,7 @@ use crate::base::{RecordId, UnixTime, WriterId};
 use crate::codec::compress::{Codec, unpack, unpack_prefix};
 use crate::codec::envelope::Envelope;
 use crate::codec::hash::sha256;
-use crate::codec::seal::Part;
+use crate::codec::seal::{Part, SealKey};
 use crate::format::fact::{Fact, Pin, Signer, may_publish};
 use crate::format::pack::PackFact;
 use crate::format::record::{Body, CERTIFICATE_WITHIN, Header, RECORD_BYTES_MAX, Record};
@@ -81,7 +81,7 @@ impl<'a> Opener<'a> {
     /// [`Error::Object`] or [`Error::Sealed`] if one of them does not hold;
     /// [`Error::NotAllowed`] if the keys at hand do not read.
     pub fn open(&self, id: RecordId, name: &str, bytes: &[u8]) -> Result<(Header, Body, Signer)> {
-        open(self.repo, id, name, bytes, &mut Turn::new(&self.large))
+        open(self.repo, (id, name, bytes), None, &mut Turn::new(&self.large))
     }
 }
 
@@ -103,15 +103,15 @@ pub(in crate::repo) fn read(
     name: &str,
 ) -> Result<(Header, Body, Signer)> {
     let bytes = repo.store().get(name, RECORD_BYTES_MAX)?;
-    open(repo, id, name, &bytes, &mut Turn::new(&Mutex::new(())))
+    open(repo, (id, name, &bytes), None, &mut Turn::new(&Mutex::new(())))
 }
 
-/// Verifies and opens a record: name, signature, certificate, seal.
+/// Verifies and opens a record: name, signature, certificate, seal. `known` is the key that
+/// somebody says is in its envelope; who was lied to cannot open it.
 pub(in crate::repo) fn open(
     repo: &Repository,
-    id: RecordId,
-    name: &str,
-    bytes: &[u8],
+    (id, name, bytes): (RecordId, &str, &[u8]),
+    known: Option<&SealKey>,
     turn: &mut Turn<'_>,
 ) -> Result<(Header, Body, Signer)> {
     let config = repo.config();
@@ -122,11 +122,13 @@ pub(in crate::repo) fn open(
             action: "reading the log",
             needs: "a passphrase; a writer file only writes",
         })?;
-        let envelope: Envelope = crate::format::decode_whole("envelope", &record.envelope)
-            .map_err(Error::object(name))?;
-        let key = envelope
-            .open(reader, &info(repo), &sha256(&record.header_bytes))
-            .map_err(Error::sealed(name))?;
+        let key = match known {
+            Some(key) => key.clone(),
+            None => crate::format::decode_whole::<Envelope>("envelope", &record.envelope)
+                .map_err(Error::object(name))?
+                .open(reader, &info(repo), &sha256(&record.header_bytes))
+                .map_err(Error::sealed(name))?,
+        };
         let opened = key
             .sealer()
             .open(Part::Numbered(0), &record.header_bytes, &mut sealed)

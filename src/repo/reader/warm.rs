@@ -4,7 +4,6 @@
 //! kernel; what they come to is done by the threads of [`super::Ahead`].
 
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
@@ -16,20 +15,16 @@ use crate::format::node::Node;
 use crate::index::ChunkPlace;
 use crate::repo::Result;
 
-/// So many frames behind small files that are being read are opened before anybody asks: two
-/// backups of files side by side, as there are on two cores, leave every other frame to the
-/// other, so the next of either pack is enough. Of more, the memory cache drops some before
-/// they are read, and they are fetched and unpacked again.
-const FRAMES_BEHIND: usize = 1;
-
+/// So far who goes on comes from one look to the next: the frame behind is small sometimes.
+const FRAMES_ON: usize = 2;
 /// In so many packs it is known how far somebody has come.
 const FRONTS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-/// Frames that follow others in a pack.
-#[derive(Debug)]
+/// The frame that follows another in a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behind {
     pack: i64,
-    frames: Range<usize>,
+    frame: usize,
 }
 
 /// What one GET brings of a pack, from a frame on.
@@ -59,7 +54,7 @@ impl Fronts {
     fn is_reached_by(&self, pack: i64, frame: usize) -> bool {
         let mut fronts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let front = fronts.get_or_insert_mut(pack, || Front { at: frame, other: frame });
-        let goes_on = (front.at..=front.at + FRAMES_BEHIND + 1).contains(&frame);
+        let goes_on = (front.at..=front.at + FRAMES_ON).contains(&frame);
         if goes_on || frame == front.other + 1 {
             *front = Front { at: frame, other: frame };
             return true;
@@ -131,18 +126,18 @@ impl Reader {
         order
     }
 
-    /// The frames that follow a chunk in its pack, if they should be opened now for who goes
-    /// through many small files: the next ones are not here. Looks in memory alone.
+    /// The frame that follows a chunk in its pack, if it should be opened now for who goes
+    /// through many small files: it is not here. Looks in memory alone.
+    ///
+    /// Two backups of files side by side, as there are on two cores, leave every other frame to
+    /// the other, so the next of either pack is enough. Of more, the memory cache drops some
+    /// before they are read, and they are fetched and unpacked again.
     pub fn behind(&self, id: &ChunkId) -> Option<Behind> {
-        let (number, pack, start) = self.end_in_memory(id)?;
-        if !self.fronts.is_reached_by(number, start) {
-            return None;
-        }
-        let end = pack.directory.frames.len().min(start + FRAMES_BEHIND);
-        let is_away = |frame| !self.frames.is_in_memory(&pack, frame);
-        // Once half of them are used up the next are asked for.
-        let soon = start..end.min(start + FRAMES_BEHIND.div_ceil(2));
-        soon.clone().any(is_away).then_some(Behind { pack: number, frames: start..end })
+        let (number, pack, frame) = self.end_in_memory(id)?;
+        let is_away =
+            frame < pack.directory.frames.len() && !self.frames.is_in_memory(&pack, frame);
+        (self.fronts.is_reached_by(number, frame) && is_away)
+            .then_some(Behind { pack: number, frame })
     }
 
     /// What should be fetched next for who reads a file in order and has come to this chunk:
@@ -180,7 +175,7 @@ impl Reader {
     /// As [`Reader::warm`].
     pub fn open_behind(&self, behind: Behind) -> Result<()> {
         let pack = self.pack(behind.pack)?;
-        self.frames.load_run(&pack, behind.frames, true)
+        self.frames.load_run(&pack, behind.frame..behind.frame + 1, true)
     }
 
     /// Brings nodes into memory and decodes them. If what is in them will be read too, looks
