@@ -1,5 +1,6 @@
 //! States of streams: whatever is published, every state reads as it was.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use asof::base::{Clock, SnapshotId};
@@ -89,7 +90,7 @@ fn nothing_is_shown_that_a_missing_segment_leads_to() {
         model.commit(4, &[1]);
         model.segment();
     }
-    let second = segments(&model.repo)[1];
+    let second = segments(&model.repo)[&1];
     let library = model.elsewhere();
     assert!(files(library.as_ref(), 3).is_some());
     forget(&model.repo, second);
@@ -220,13 +221,13 @@ fn a_stolen_key_replaces_no_state() {
     assert_eq!(listed(&model.repo).len(), model.states.len());
 }
 
-/// The ids of the segments, in order.
-fn segments(repo: &TestRepo) -> Vec<SnapshotId> {
-    let mut ids = Vec::new();
+/// The ids of the segments in line, in order, each by the position that it begins at.
+fn segments(repo: &TestRepo) -> BTreeMap<u64, SnapshotId> {
+    let mut ids = BTreeMap::new();
     let open = repo.open();
     let each = |row: asof::index::SegmentRow| {
         let Ok((_, Fact::Segment(segment))) = Fact::decode(&row.fact) else { panic!() };
-        ids.push(segment.id);
+        ids.insert(segment.after, segment.id);
         Ok::<(), asof::index::Error>(())
     };
     open.index().each_in_line(("shop", &STREAM), (0, u64::MAX), each).unwrap();
@@ -263,8 +264,9 @@ fn every_state_is_read_by_the_document_alone() {
     model.image();
     model.commit(5, &[1]);
     model.segment();
-    // A hole, after which the next image goes on.
-    forget(&model.repo, segments(&model.repo)[4]);
+    // A hole, after which the next image goes on. (Of the segments that overlap either may
+    // have been received first.)
+    forget(&model.repo, segments(&model.repo)[&6]);
 
     let read = |args: &[&str]| {
         let output = read_asof(&python, dir.path(), args, PASSPHRASE);
