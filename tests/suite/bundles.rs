@@ -1,6 +1,8 @@
 //! Bundles: many records of an hour are learnt out of few objects, and nothing hangs on them.
 
+use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,11 +12,13 @@ use asof::codec::seal::SealKey;
 use asof::format::bundle::{Bundled, decode_bundle, encode_bundle};
 use asof::format::names::{self, Hour};
 use asof::store::fault::Made;
+use asof::store::local::LocalStore;
 use asof::store::{self, Call, FaultStore, MemoryStore, Page, Put, Store};
 use bytes::Bytes;
 
-use crate::fixture::{TestRepo, create, names_in, owner_key};
+use crate::fixture::{PASSPHRASE, TestRepo, create, names_in, owner_key};
 use crate::followed::Model;
+use crate::reader::{python, read_asof};
 use crate::world::{GRACE, World};
 
 /// Changes that are each published by themselves, all in one hour; and the image before them.
@@ -175,6 +179,39 @@ fn no_bundle_is_believed() {
     assert!(names::parse_record(&record).is_some());
     without.store.delete(&record).unwrap();
     assert_eq!(learn(&without.store).records, RECORDS - 1);
+}
+
+/// The independent reader finds in them what they have, and does without one that is damaged.
+#[test]
+fn bundles_are_read_by_the_document_alone() {
+    let Some(python) = python() else { return };
+    for encrypted in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(&path).unwrap());
+        let repo = create(store, encrypted);
+        let open = repo.open();
+        let mut model = Model::published_by(repo, &open, "shop", 4);
+        model.single_segments(150);
+        model.publisher.close();
+        let read = || {
+            let output = read_asof(&python, dir.path(), &["states", "store"], PASSPHRASE);
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            let states = String::from_utf8(output.stdout).unwrap().lines().count();
+            (states, output.status.code(), errors)
+        };
+        assert_eq!(read(), (151, Some(0), String::new()));
+        let log = fs::read_dir(path.join("log")).unwrap().map(|entry| entry.unwrap().path());
+        let bundles = log.filter(|path| path.extension().is_some_and(|end| end == "bundle"));
+        let bundles: Vec<PathBuf> = bundles.collect();
+        assert!(!bundles.is_empty());
+        for bundle in bundles {
+            fs::write(bundle, "junk").unwrap();
+        }
+        let (states, code, errors) = read();
+        assert_eq!((states, code), (151, Some(3)));
+        assert!(errors.contains(".bundle: its bytes are not what its name says"), "{errors}");
+    }
 }
 
 /// A store that takes no bundles, as a bucket may by its policy.
