@@ -40,7 +40,7 @@ pub fn make(work: &Path) -> Result<()> {
          CREATE TABLE word (id INTEGER PRIMARY KEY, text)"
     ))?;
 
-    let mut shop = Shop::begin(&made, &db, made.owner()?, FIRST, None)?;
+    let mut shop = Shop::begin(&made, &db, &made.owner()?, FIRST, None)?;
     (0..4).try_for_each(|n| shop.commit(&[&insert(n, 700)]))?;
     shop.segment()?;
     shop.commit(&[&insert(5, 3000), &insert(6, 2000)])?;
@@ -91,7 +91,7 @@ pub fn make(work: &Path) -> Result<()> {
         position: 16,
         reason: "its write-ahead log began again while it was not followed".into(),
     };
-    let mut shop = Shop::begin(&made, &db, made.writer()?, SECOND, Some(gap))?;
+    let mut shop = Shop::begin(&made, &db, &made.writer()?, SECOND, Some(gap))?;
     (22..25).try_for_each(|n| shop.commit(&[&insert(n, 300)]))?;
     let again = shop.waiting.clone();
     shop.segment()?;
@@ -149,7 +149,7 @@ impl<'a> Shop<'a> {
     fn begin(
         made: &'a Made,
         db: &'a Connection,
-        repo: Arc<Repository>,
+        repo: &Arc<Repository>,
         stream: StreamId,
         gap: Option<Gap>,
     ) -> Result<Shop<'a>> {
@@ -161,7 +161,7 @@ impl<'a> Shop<'a> {
             host: "golden".into(),
             user: "root".into(),
         };
-        let publisher = Publisher::new(&repo, origin, WriterOptions::default(), &Stop::new());
+        let publisher = Publisher::new(repo, origin, WriterOptions::default(), &Stop::new());
         let mut follower = Follower::open(&path, None, made.clock.clone())?;
         let mut base = follower.base()?;
         let (mut state, at) = (Vec::new(), base.at);
