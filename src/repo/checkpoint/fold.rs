@@ -9,14 +9,13 @@ use crate::format::checkpoint::Merged;
 use crate::format::fact::Signer;
 use crate::format::node::Node;
 use crate::format::record::Body;
-use crate::index::FoldedRecord;
+use crate::index::{FoldedRecord, Index};
 use crate::repo::log::{Folding, fold_facts, signer_of};
 use crate::repo::{Error, Repository, Result};
 
-/// What is carried for so many records is folded in one transaction, …
-const BATCH: usize = 8192;
-/// … or less of it, once its facts have so many bytes.
-const BATCH_BYTES: usize = 4 << 20;
+/// What is carried for so many records is folded in one transaction, or less of it, once its
+/// facts have so many bytes.
+const BATCH: Bounds = Bounds { records: 8192, bytes: 4 << 20 };
 
 /// Folds what a checkpoint of the owner carries for other records, one node after the
 /// other, before its own record is folded.
@@ -46,7 +45,7 @@ pub(in crate::repo) fn merge(
     let nodes = Nodes::new(repo, packs);
     let mut whole = Whole::default();
     let mut problem = None;
-    let (mut folded, mut bytes) = (Vec::new(), 0);
+    let mut batch = Batch::new(repo.index(), BATCH);
     for node in wanted {
         let records = match nodes.read(&node) {
             Ok(Node::Merged(run)) => run.records,
@@ -64,7 +63,6 @@ pub(in crate::repo) fn merge(
             Err(error) => return Err(error),
         };
         for one in records {
-            bytes += one.facts.iter().map(|(_, fact)| fact.len()).sum::<usize>();
             let mut carried = fold_merged(repo, &one);
             // Who vouches too late vouches for what may be gone: the record itself is read
             // if it is there.
@@ -73,14 +71,11 @@ pub(in crate::repo) fn merge(
             carried.record.id = whole.then_some(one.record);
             let why = carried.problems.into_iter();
             folding.problems.extend(why.map(|why| format!("record {}: {why}", one.record)));
-            folded.push(carried.record);
-        }
-        if folded.len() >= BATCH || bytes >= BATCH_BYTES {
-            repo.index().fold(&std::mem::take(&mut folded))?;
-            bytes = 0;
+            let bytes = one.facts.iter().map(|(_, fact)| fact.len()).sum();
+            batch.add(carried.record, bytes)?;
         }
     }
-    repo.index().fold(&folded)?;
+    batch.fold()?;
     if let Some(problem) = problem {
         folding.problems.push(problem.clone());
         folding.record.problem = Some(problem);
@@ -88,6 +83,42 @@ pub(in crate::repo) fn merge(
         folding.record.covers.clear();
     }
     Ok(())
+}
+
+/// What is folded at once.
+#[derive(Clone, Copy)]
+struct Bounds {
+    records: usize,
+    bytes: usize,
+}
+
+/// What waits to be folded.
+struct Batch<'a> {
+    index: &'a Index,
+    most: Bounds,
+    records: Vec<FoldedRecord>,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(index: &'a Index, most: Bounds) -> Batch<'a> {
+        Batch { index, most, records: Vec::new(), bytes: 0 }
+    }
+
+    /// One more, whose facts have so many bytes.
+    fn add(&mut self, record: FoldedRecord, bytes: usize) -> Result<()> {
+        self.records.push(record);
+        self.bytes += bytes;
+        if self.records.len() >= self.most.records || self.bytes >= self.most.bytes {
+            self.fold()?;
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self) -> Result<()> {
+        self.bytes = 0;
+        Ok(self.index.fold(&std::mem::take(&mut self.records))?)
+    }
 }
 
 /// So the problem of a record begins whose checkpoint cannot be read, or is not there.
@@ -170,4 +201,34 @@ pub(in crate::repo) fn is_left_out(repo: &Repository, id: &RecordId) -> Result<b
 pub(super) fn covered_by(known: &[super::Known], until: i64) -> HashSet<RecordId> {
     let timely = known.iter().filter(|one| !one.late && one.receipt <= until);
     timely.flat_map(|one| one.checkpoint.records.iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::RepositoryId;
+
+    #[test]
+    fn a_batch_is_folded_when_either_bound_is_met() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path(), RepositoryId([1; 32])).unwrap().index;
+        let known = || index.counts().unwrap().0;
+        let mut batch = Batch::new(&index, Bounds { records: 3, bytes: 100 });
+        let mut number = 0;
+        let mut add = |batch: &mut Batch<'_>, bytes| {
+            number += 1;
+            let id = Some(RecordId([number; 32]));
+            batch.add(FoldedRecord { id, ..FoldedRecord::default() }, bytes).unwrap();
+            known()
+        };
+        // By records; by bytes, of which none count twice; and what is left.
+        let steps = [(1, 0), (1, 0), (1, 3), (99, 3), (1, 5), (99, 5), (100, 7), (1, 7), (0, 7)];
+        for (step, (bytes, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(add(&mut batch, bytes), expected, "step {step}");
+        }
+        batch.fold().unwrap();
+        assert_eq!(known(), 9);
+        batch.fold().unwrap();
+        assert_eq!(known(), 9);
+    }
 }

@@ -6,6 +6,7 @@
 //! so many bytes.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -173,7 +174,9 @@ impl<'a> Fetch<'a> {
         while !self.ended.load(Ordering::Relaxed) {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(one) = self.batch.get(at) else { break };
-            let outcome = self.fetch(one);
+            // Else nobody would know at which record, and the others would go on.
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.fetch(one)))
+                .unwrap_or_else(|_| Err(Error::Worker(format!("the reader of {}", one.name()))));
             if outcome.as_ref().is_err_and(|error| !is_gone(error)) {
                 self.end();
             }
