@@ -85,7 +85,8 @@ fn every_state_of_the_golden_streams_reads() {
 #[test]
 fn the_document_alone_reads_every_state_of_the_golden_streams() {
     let Some(python) = python() else { return };
-    for receipts in [Receipts::Kept, Receipts::New] {
+    // Each call starts an interpreter, and with other receipts the states are the same.
+    for (receipts, every) in [(Receipts::Kept, 1), (Receipts::New, 7)] {
         let copy = Copy::new(NAME, receipts);
         let run = |args: &[&str]| {
             let output = read_asof(&python, copy.dir.path(), args, PASSPHRASE);
@@ -99,7 +100,7 @@ fn the_document_alone_reads_every_state_of_the_golden_streams() {
             .map(|one| format!("shop {} {} {} {}", one.stream, one.position, one.at, one.size))
             .collect();
         assert_eq!(run(&["states", "store"]).lines().collect::<Vec<_>>(), rows);
-        for state in states {
+        for state in states.iter().step_by(every) {
             let when = format!("{}:{}", state.stream, state.position);
             run(&["state", "store", "shop", &when, "out.db"]);
             let out = copy.dir.path().join("out.db");
