@@ -38,7 +38,7 @@ use crate::repo::{Error, Repository, Result, checkpoint};
 use crate::store::Page;
 pub(in crate::repo) use bundle::BUNDLE_OF;
 use bundle::{Bundles, Gathering};
-pub(in crate::repo) use fetch::{BATCH, BATCH_BYTES};
+pub(in crate::repo) use fetch::{BATCH, Bounds};
 use fetch::{Found, fetch_newest_first, unknown};
 pub(in crate::repo) use record::{Folding, fold_facts, read};
 pub use record::{Opener, is_late, read_facts, signer_of};

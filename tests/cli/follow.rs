@@ -21,7 +21,7 @@ struct Shop {
 }
 
 /// A follower that is killed with the test.
-struct Following(Child);
+pub struct Following(pub Child);
 
 impl Drop for Following {
     fn drop(&mut self) {

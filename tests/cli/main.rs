@@ -14,6 +14,7 @@ mod keys;
 mod look;
 mod mount;
 mod refusals;
+mod served;
 mod source;
 mod time;
 mod times;

@@ -1,7 +1,8 @@
 //! Following a live database into a repository: every transaction can be seen again.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use asof::base::{Clock, Kind, Stop, StreamId};
@@ -11,12 +12,12 @@ use asof::ops::follow::status::{Process, State, StatusBoard};
 use asof::ops::follow::{FollowOptions, Origin, follow};
 use asof::repo::streams::state_id;
 use asof::repo::writer::WriterOptions;
-use asof::repo::{Library, browse};
+use asof::repo::{Library, Repository, browse};
 use asof::store::fault::{Action, Fault, Moment};
 use asof::store::{Call, FaultStore, MemoryStore};
 use rusqlite::Connection;
 
-use crate::fixture::{TestRepo, create};
+use crate::fixture::{TestRepo, create, owner_key};
 
 /// A database, a repository, and what follows the one into the other.
 struct Shop {
@@ -465,6 +466,44 @@ fn a_database_that_is_never_at_rest_does_not_keep_anybody_from_stopping() {
     let streams = shop.streams();
     let counts = shop.counts(&streams[0].0);
     assert!(one_more_each(&counts) && counts.len() > 1, "{counts:?}");
+}
+
+/// Whenever it is asked to stop, what was committed by then is captured: also if it has just
+/// begun, and has read before what it returns first.
+#[test]
+fn what_was_committed_before_the_wish_to_stop_is_captured() {
+    let shop = Shop::new();
+    let db = Arc::new(Mutex::new(shop.connect()));
+    shop.while_following(&shop.options(), |shop| {
+        shop.wait_for(State::Active);
+        count(&db.lock().unwrap(), 1);
+    });
+    let mut committed = 1;
+    for moment in 1..=12 {
+        // While nobody follows, so that there is something to begin with.
+        count(&db.lock().unwrap(), 3);
+        let (stop, begun) = (Stop::new(), Arc::new(AtomicBool::new(false)));
+        let (asked, armed, db) = (stop.clone(), Arc::clone(&begun), Arc::clone(&db));
+        let (looks, captures) = (AtomicU64::new(0), std::thread::current().id());
+        let clock = Clock::from_fn(move || {
+            let mine = armed.load(Ordering::SeqCst) && std::thread::current().id() == captures;
+            if mine && looks.fetch_add(1, Ordering::SeqCst) + 1 == moment {
+                count(&db.lock().unwrap(), 2);
+                asked.raise();
+            }
+            Clock::system().now()
+        });
+        let (store, local) = (Arc::clone(&shop.repo.store), shop.repo.local());
+        let repo = Arc::new(Repository::open(store, owner_key(), &local, &clock).unwrap());
+        repo.sync(false).unwrap();
+        begun.store(true, Ordering::SeqCst);
+        follow(&repo, &shop.options(), &shop.board.enter("shop"), &stop).unwrap();
+        committed += 5;
+        let streams = shop.streams();
+        assert_eq!(streams.len(), 1, "asked at its look {moment}: {streams:?}");
+        let segments = shop.repo.open().index().segment_spans("shop").unwrap();
+        assert_eq!(segments.last().unwrap().last, committed, "asked at its look {moment}");
+    }
 }
 
 /// A source that cannot be published any more ends by itself: who follows others beside it

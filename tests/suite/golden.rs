@@ -33,6 +33,8 @@ use crate::manifest;
 use crate::reader::{python, read_asof};
 use crate::world::{collect, noise};
 
+mod streams;
+
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
@@ -208,6 +210,18 @@ fn same(expected: &[String], found: &[String]) {
     assert_eq!(expected.len(), found.len());
 }
 
+fn is_unchanged(name: &str) {
+    let dir = golden().join(name);
+    let found: Vec<String> = files(&dir.join("store"))
+        .into_iter()
+        .map(|path| {
+            let hash = hex::encode(sha256(&fs::read(&path).unwrap()));
+            format!("{hash} {}", path.strip_prefix(dir.join("store")).unwrap().display())
+        })
+        .collect();
+    assert_eq!(found, lines(&dir.join("sha256.txt")), "{name}: never change it");
+}
+
 /// Whoever raises the version of the format adds a repository, and none ever goes.
 #[test]
 fn none_is_forgotten_and_none_was_changed() {
@@ -215,15 +229,7 @@ fn none_is_forgotten_and_none_was_changed() {
         let repositories = names_of(&format!("v{version}-"));
         assert!(!repositories.is_empty(), "tests/golden has no repository of version {version}");
         for name in repositories {
-            let dir = golden().join(&name);
-            let found: Vec<String> = files(&dir.join("store"))
-                .into_iter()
-                .map(|path| {
-                    let hash = hex::encode(sha256(&fs::read(&path).unwrap()));
-                    format!("{hash} {}", path.strip_prefix(dir.join("store")).unwrap().display())
-                })
-                .collect();
-            assert_eq!(found, lines(&dir.join("sha256.txt")), "{name}: never change it");
+            is_unchanged(&name);
             let copy = Copy::new(&name, Receipts::Kept);
             assert_eq!(copy.open().1.config().asof, version, "{name}");
         }
@@ -381,11 +387,15 @@ fn nothing_that_the_format_has_is_left_out() {
 
 /// Backs up, collects, and reads what was there before.
 fn goes_on(copy: &Copy, source: &str) {
+    goes_on_with(copy, source, Copy::reads);
+}
+
+fn goes_on_with(copy: &Copy, source: &str, reads: impl Fn(&Copy)) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a"), noise(1, 10_000)).unwrap();
     copy.repo.backup(source, dir.path());
     collect(&copy.repo, &GcOptions::default()).unwrap();
-    copy.reads();
+    reads(copy);
     let out = tempfile::tempdir().unwrap();
     copy.repo.restore(source, out.path());
     assert_eq!(fs::read(out.path().join("a")).unwrap(), noise(1, 10_000));

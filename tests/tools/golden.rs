@@ -4,6 +4,8 @@
 //! have a name that may be published, since it stands in the snapshots; OLD is the program
 //! of format version 0 (built from commit afc4cea). Then WORK/golden holds what is checked
 //! in as `tests/golden`. Repositories of versions that were released are never made again.
+//! `golden WORK`: the one with a database that was followed, which came later; see
+//! `golden_streams.rs`.
 //!
 //! The trees are the same every time, down to the bytes of files and their times. Ids and
 //! keys are random, so the repositories are not. Those of this program are made in memory,
@@ -18,10 +20,13 @@
 //! v<N>-<KIND>/receipts.txt    when the store received each of them, seconds
 //! v<N>-<KIND>/snapshots.txt   what each snapshot says of itself, oldest first, after the tree's name
 //! v<N>-<KIND>/writer.json     a writer file
+//! streams-v<N>/               the same, but for its snapshots, of a database that was followed
+//! streams-v<N>/states.txt     each of its states and gaps, in order, and what a state's SHA-256 is
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod golden_streams;
 #[path = "../suite/manifest.rs"]
 mod manifest;
 
@@ -66,17 +71,17 @@ const WORDS: &str = "so much depends upon a red wheel barrow\n";
 
 fn main() -> Result<()> {
     let args: Vec<PathBuf> = std::env::args_os().skip(1).map(Into::into).collect();
-    let [work, old] = args.as_slice() else { anyhow::bail!("golden WORK OLD") };
+    let (work, old) = match args.as_slice() {
+        [work] => return golden_streams::make(work),
+        [work, old] => (work, old),
+        _ => anyhow::bail!("golden WORK [OLD]"),
+    };
     ensure!(rustix::process::geteuid().is_root(), "only root can make devices");
     fs::create_dir(work).with_context(|| work.display().to_string())?;
     fs::create_dir_all(work.join("golden/trees"))?;
     for name in ["v0-encrypted", "v1-encrypted", "v1-unencrypted"] {
         let dir = work.join("golden").join(name);
-        let now = Arc::new(AtomicI64::new(TIME + 1_000_000));
-        let moved = Arc::clone(&now);
-        let clock = Clock::from_fn(move || UnixTime::new(moved.load(Ordering::SeqCst), 0));
-        let mut made = Made { work: work.clone(), dir, memory: None, now, clock };
-        fs::create_dir(&made.dir)?;
+        let mut made = Made::new(work, dir)?;
         fs::create_dir(made.tree("source"))?;
         first_tree(&made.tree("source"))?;
         if name.starts_with("v0") {
@@ -225,6 +230,14 @@ struct Made {
 }
 
 impl Made {
+    fn new(work: &Path, dir: PathBuf) -> Result<Made> {
+        let now = Arc::new(AtomicI64::new(TIME + 1_000_000));
+        let moved = Arc::clone(&now);
+        let clock = Clock::from_fn(move || UnixTime::new(moved.load(Ordering::SeqCst), 0));
+        fs::create_dir(&dir)?;
+        Ok(Made { work: work.to_owned(), dir, memory: None, now, clock })
+    }
+
     fn tree(&self, name: &str) -> PathBuf {
         self.work.join(name)
     }
@@ -322,6 +335,21 @@ impl Made {
         Ok(report)
     }
 
+    /// Until all that was said is in a checkpoint alone.
+    fn compact(&self) -> Result<()> {
+        let (progress, stop) = (Progress::silent(), Stop::new());
+        let repo = self.owner()?;
+        let at = repo.sync(true)?.at.context("no time")?;
+        let merged = compact(&repo, at, &CompactOptions { records_min: 1 }, &progress, &stop)?;
+        ensure!(merged.published, "{merged:?}");
+        self.pass(10 * DAY);
+        let repo = self.owner()?;
+        let at = repo.sync(true)?.at.context("no time")?;
+        let dropped = drop_covered(&repo, at, false, &HashSet::new(), &progress, &stop)?;
+        ensure!(dropped.objects > 0, "nothing dropped");
+        Ok(())
+    }
+
     /// Facts that no operation publishes by itself here: pins, a revocation, a grace period,
     /// and one that only a later version knows.
     fn say_more(&self, snapshot: SnapshotId) -> Result<()> {
@@ -345,7 +373,7 @@ impl Made {
         Ok(())
     }
 
-    fn by_this_program(&self, encrypted: bool) -> Result<()> {
+    fn init(&self, encrypted: bool) -> Result<()> {
         // Small chunks and packs, so that there are many.
         let parameters = Parameters {
             chunks: Sizes { min: 1024, average: 2048, max: 4096 },
@@ -356,7 +384,11 @@ impl Made {
         let how = InitOptions { encrypted, parameters, cost: Cost::LEAST, label: "golden".into() };
         let store = self.memory.as_ref().context("nothing in memory")?;
         init(store, &how, PASSPHRASE.as_bytes(), &self.clock)?;
+        Ok(())
+    }
 
+    fn by_this_program(&self, encrypted: bool) -> Result<()> {
+        self.init(encrypted)?;
         self.describe("source", "first")?;
         let first = self.backup(&self.owner()?, "tree", "source")?;
         self.web_tree()?;
@@ -373,24 +405,13 @@ impl Made {
         self.pass(10 * DAY);
         ensure!(self.collect()?.deleted.packs > 0, "nothing was deleted");
         self.pass(10 * DAY);
-        // All of that is in a checkpoint alone.
-        let (progress, stop) = (Progress::silent(), Stop::new());
-        let repo = self.owner()?;
-        let at = repo.sync(true)?.at.context("no time")?;
-        let merged = compact(&repo, at, &CompactOptions { records_min: 1 }, &progress, &stop)?;
-        ensure!(merged.published, "{merged:?}");
-        self.pass(10 * DAY);
-        let repo = self.owner()?;
-        let at = repo.sync(true)?.at.context("no time")?;
-        ensure!(
-            drop_covered(&repo, at, false, &HashSet::new(), &progress, &stop)?.objects > 0,
-            "nothing dropped"
-        );
+        self.compact()?;
 
         change(&self.tree("source"))?;
         self.describe("source", "second")?;
         let second = self.backup(&self.owner()?, "tree", "source")?;
-        let (progress, input) = (Arc::new(progress), Input::Stream(Box::new(WORDS.as_bytes())));
+        let (progress, stop) = (Arc::new(Progress::silent()), Stop::new());
+        let input = Input::Stream(Box::new(WORDS.as_bytes()));
         self.backup(&self.writer()?, "web", "web")?;
         backup_stream(&self.owner()?, "words.txt", input, &options("words"), &progress, &stop)?;
         self.back_up_and_forget(7)?;
@@ -470,6 +491,10 @@ impl Made {
             snapshots += &format!("{tree} {}\n", manifest::of_info(info, repo.config().owner));
         }
         fs::write(self.dir.join("snapshots.txt"), snapshots)?;
+        self.note_objects()
+    }
+
+    fn note_objects(&self) -> Result<()> {
         let (mut hashes, mut receipts) = (String::new(), String::new());
         let _ = fs::remove_dir_all(self.store().join("tmp"));
         for path in files(&self.store())? {

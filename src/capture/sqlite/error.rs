@@ -36,6 +36,15 @@ pub enum Error {
         /// What about it.
         reason: Unfollowable,
     },
+    /// To open it could break a program on another machine that has it open.
+    #[error(
+        "the database {} is not copied: its log is there, no program of this machine has it open, \
+         and one of another machine may, which a copy would break; run asof there", path.display()
+    )]
+    MaybeElsewhere {
+        /// The database.
+        path: PathBuf,
+    },
     /// Commits may have been missed. [`Follower::open`](super::Follower::open) again,
     /// without a position, and take a new base.
     #[error("the commits of the database {} cannot be followed without a gap: {gap}", path.display())]
@@ -102,6 +111,7 @@ impl Error {
             Error::CannotFollow { .. } | Error::NeedsBase { .. } | Error::Behind { .. } => {
                 Kind::Invalid
             }
+            Error::MaybeElsewhere { .. } => Kind::Unavailable,
             // The same call fails again.
             Error::Broken { .. } => Kind::Io,
             Error::Interrupted { .. } => Kind::Interrupted,
@@ -147,6 +157,12 @@ pub enum Unfollowable {
     /// Memory is not shared with programs on other machines, and locks may not be.
     #[error("it lies on a network file system ({0})")]
     NetworkFileSystem(&'static str),
+    /// The same may be so, or not.
+    #[error("it lies on a file system that a program serves (FUSE), maybe from another machine")]
+    Fuse,
+    /// The same, of a file system that nobody here has heard of.
+    #[error("it lies on a file system of an unknown kind ({0:#x}), maybe of a network")]
+    UnknownFileSystem(u64),
     /// Another process has it for itself: `locking_mode=EXCLUSIVE`.
     #[error("another process keeps it locked")]
     Locked,

@@ -9,11 +9,16 @@
 //! meanwhile it starts over, so after some attempts the lock is kept: a database with a
 //! rollback journal then cannot be written to until it is copied. With a log nobody waits.
 //!
+//! Where memory may not be shared with all who use it, a database with a log is opened only
+//! beside a program of this machine, and else read only while it has no log: see
+//! [`reading`].
+//!
 //! The source is opened for reading only. If a killed writer left a journal that must be
 //! rolled back, that is left to its own program, and there is no copy until then.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +30,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::{Error, Result, Unfollowable};
 use super::files::{Attached, beside};
 use super::hold::{begin, is_busy};
-use super::preflight::{missing_or, resolve};
+use super::preflight::{Reading, missing_or, reading, resolve};
 use crate::base::{Stop, pause};
 
 /// Pages that are copied while the lock is held.
@@ -67,8 +72,9 @@ impl Read for Snapshot {
 ///
 /// # Errors
 ///
-/// [`Error::CannotFollow`] if it stays locked; [`Error::Missing`],
-/// [`Error::NotADatabase`], [`Error::Interrupted`], [`Error::Spool`], [`Error::Sqlite`].
+/// [`Error::CannotFollow`] if it stays locked; [`Error::MaybeElsewhere`] if a copy could do
+/// harm; [`Error::Missing`], [`Error::NotADatabase`], [`Error::Interrupted`],
+/// [`Error::Spool`], [`Error::Sqlite`].
 pub fn snapshot(path: &Path, spool: &Path, stop: &Stop) -> Result<Snapshot> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let path = resolve(path)?;
@@ -99,15 +105,35 @@ impl Drop for Copy {
     }
 }
 
+/// What SQLite reads without locks, and without making anything beside it.
+fn file_alone(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' => uri.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => uri.push(byte.into()),
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
 fn backup(from: &Path, to: &Path, stop: &Stop) -> Result<()> {
     let read = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase) => Error::NotADatabase { path: from.to_owned() },
         _ => Error::sqlite(from, "copy")(error),
     };
     // Outlives the connection, so that no follower's descriptor takes its locks away.
-    let _attached = Attached::new(from).map_err(|e| missing_or(from, e))?;
+    let attached = Attached::new(from).map_err(|e| missing_or(from, e))?;
+    let how = reading(from, &attached)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let source = Connection::open_with_flags(from, flags).map_err(read)?;
+    let source = match how {
+        Reading::Shared => Connection::open_with_flags(from, flags),
+        Reading::Resting(..) => {
+            Connection::open_with_flags(file_alone(from), flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+    };
+    let source = source.map_err(read)?;
     source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(read)?;
     let mut copy = Connection::open(to).map_err(Error::sqlite(to, "open"))?;
     for (name, value) in [("journal_mode", "OFF"), ("synchronous", "OFF")] {
@@ -124,7 +150,9 @@ fn backup(from: &Path, to: &Path, stop: &Stop) -> Result<()> {
             other => other.map_err(read)?,
         };
         match step {
-            StepResult::Done => return Ok(()),
+            // Somebody may have begun to use it meanwhile.
+            StepResult::Done if reading(from, &attached)? == how => return Ok(()),
+            StepResult::Done => return Err(Error::MaybeElsewhere { path: from.to_owned() }),
             StepResult::More => {
                 let now = backup.progress().remaining;
                 restarts += u32::from(now >= left);

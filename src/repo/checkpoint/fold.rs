@@ -11,7 +11,7 @@ use crate::format::fact::Signer;
 use crate::format::node::Node;
 use crate::format::record::Body;
 use crate::index::FoldedRecord;
-use crate::repo::log::{BATCH, BATCH_BYTES, Folding, fold_facts, signer_of};
+use crate::repo::log::{BATCH, Bounds, Folding, fold_facts, signer_of};
 use crate::repo::{Error, Repository, Result};
 
 /// Folds what a checkpoint of the owner carries for other records, one node after the
@@ -81,10 +81,9 @@ impl Reading<'_> {
     /// Takes apart what these nodes carry. Ends early if nobody wants it any more.
     fn run(mut self, wanted: &[ChunkId], send: &SyncSender<Vec<FoldedRecord>>) -> Result<Self> {
         let mut whole = Whole::default();
-        let (mut folded, mut bytes) = (Vec::new(), 0);
+        let mut batch = Batch::default();
         for node in wanted {
             for one in self.records(node)? {
-                bytes += one.facts.iter().map(|(_, fact)| fact.len() as u64).sum::<u64>();
                 let mut carried = fold_merged(self.repo, &one);
                 // Who vouches too late vouches for what may be gone: the record itself is
                 // read if it is there.
@@ -93,16 +92,15 @@ impl Reading<'_> {
                 carried.record.id = whole.then_some(one.record);
                 let why = carried.problems.into_iter();
                 self.problems.extend(why.map(|why| format!("record {}: {why}", one.record)));
-                folded.push(carried.record);
-            }
-            if folded.len() >= BATCH || bytes >= BATCH_BYTES {
-                bytes = 0;
-                if send.send(std::mem::take(&mut folded)).is_err() {
+                let bytes = one.facts.iter().map(|(_, fact)| fact.len() as u64).sum();
+                if let Some(full) = batch.add(carried.record, bytes, BATCH)
+                    && send.send(full).is_err()
+                {
                     return Ok(self);
                 }
             }
         }
-        let _ = send.send(folded);
+        let _ = send.send(batch.records);
         Ok(self)
     }
 
@@ -122,6 +120,27 @@ impl Reading<'_> {
             Err(error) => return Err(error),
         }
         Ok(Vec::new())
+    }
+}
+
+/// What waits to be folded.
+#[derive(Default)]
+struct Batch {
+    records: Vec<FoldedRecord>,
+    bytes: u64,
+}
+
+impl Batch {
+    /// One more, whose facts have so many bytes. Returns all when they are as many as they
+    /// may be.
+    fn add(&mut self, one: FoldedRecord, bytes: u64, most: Bounds) -> Option<Vec<FoldedRecord>> {
+        self.records.push(one);
+        self.bytes += bytes;
+        if self.records.len() < most.records && self.bytes < most.bytes {
+            return None;
+        }
+        self.bytes = 0;
+        Some(std::mem::take(&mut self.records))
     }
 }
 
@@ -205,4 +224,22 @@ pub(in crate::repo) fn is_left_out(repo: &Repository, id: &RecordId) -> Result<b
 pub(super) fn covered_by(known: &[super::Known], until: i64) -> HashSet<RecordId> {
     let timely = known.iter().filter(|one| !one.late && one.receipt <= until);
     timely.flat_map(|one| one.checkpoint.records.iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_when_either_bound_is_met() {
+        let most = Bounds { records: 3, bytes: 100 };
+        let mut batch = Batch::default();
+        // By records; by bytes, of which none count twice; and what is left.
+        let steps = [(1, 0), (1, 0), (1, 3), (99, 0), (1, 2), (99, 0), (100, 2), (1, 0), (0, 0)];
+        for (step, (bytes, expected)) in steps.into_iter().enumerate() {
+            let full = batch.add(FoldedRecord::default(), bytes, most);
+            assert_eq!(full.map_or(0, |full| full.len()), expected, "step {step}");
+        }
+        assert_eq!(batch.records.len(), 2);
+    }
 }

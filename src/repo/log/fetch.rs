@@ -6,6 +6,7 @@
 //! so many bytes.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -20,13 +21,16 @@ use crate::format::record::{Body, Header, RECORD_BYTES_MAX};
 use crate::index::FoldedRecord;
 use crate::repo::{Error, Repository, Result, checkpoint};
 
-/// A batch, which is folded in one transaction, has at most so many records. Each costs less
-/// the more there are, since many change the same pages of the index; and each takes some
-/// kilobytes beside its body.
-pub(in crate::repo) const BATCH: usize = 8192;
-/// It ends when the bodies in it have so many bytes. Those that threads are at are not
-/// counted yet.
-pub(in crate::repo) const BATCH_BYTES: u64 = 4 << 20;
+/// How much is folded in one transaction at most.
+#[derive(Clone, Copy)]
+pub(in crate::repo) struct Bounds {
+    pub(in crate::repo) records: usize,
+    pub(in crate::repo) bytes: u64,
+}
+
+/// A record costs less the more there are, since many change the same pages of the index; and
+/// each takes some kilobytes beside its body. Bodies that threads are at are not counted yet.
+pub(in crate::repo) const BATCH: Bounds = Bounds { records: 8192, bytes: 4 << 20 };
 /// A store is asked for so many at once. A directory for no more than keep the processors
 /// busy while the disk is waited for: others would keep the one from its turn that folds.
 const FETCHERS: usize = 8;
@@ -74,7 +78,7 @@ pub(super) fn fetch_newest_first(
     found.dedup_by_key(|one| one.id);
     found.sort_by_key(|one| (one.hour, one.id));
     bundles.keep_useful(&found);
-    let mut count = if carefully { 1 } else { BATCH };
+    let mut count = if carefully { 1 } else { BATCH.records };
     let mut learning = Learning { repo, gone, report, ready: Vec::new() };
     while let Some(newest) = found.last() {
         let newest = newest.hour;
@@ -88,7 +92,7 @@ pub(super) fn fetch_newest_first(
             // Hours that have bundles wait for them.
             let waits = |one: &Found| bundles.newest().is_some_and(|hour| one.hour <= hour);
             let begin = found.len().saturating_sub(count).max(found.partition_point(waits));
-            count = (count * 2).min(BATCH);
+            count = (count * 2).min(BATCH.records);
             found.split_off(begin)
         } else {
             let hour = found.split_off(found.partition_point(|one| one.hour < newest));
@@ -234,7 +238,9 @@ impl<'a> Fetch<'a> {
         while !self.ended.load(Ordering::Relaxed) {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(one) = self.batch.get(at) else { break };
-            let outcome = self.fetch(one);
+            // Else nobody would know at which record, and the others would go on.
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.fetch(one)))
+                .unwrap_or_else(|_| Err(Error::Worker(format!("the reader of {}", one.name()))));
             if outcome.as_ref().is_err_and(|error| !is_gone(error)) {
                 self.end();
             }
@@ -293,7 +299,7 @@ impl<'a> Fetch<'a> {
         let before = self.bytes.fetch_add(header.body_len, Ordering::Relaxed);
         let mut folding = fold(self.repo, one.id, &header, &body, &signer, one.receipt);
         // Before a checkpoint is read, which takes long.
-        if before + header.body_len >= BATCH_BYTES || is_checkpoint(&folding.record) {
+        if before + header.body_len >= BATCH.bytes || is_checkpoint(&folding.record) {
             self.end();
         }
         checkpoint::merge(self.repo, one.id, &body, &signer, &mut folding)?;
