@@ -250,8 +250,16 @@ impl Target {
         let apply = || {
             let (dir, name) = self.at(path)?;
             let name = if name.is_empty() { b"." } else { name };
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = openat(dir, name, flags, Mode::empty())?;
+            let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            // What is open for reading needs no path of the kernel's for each call, but not
+            // everything may be opened so: a pipe, what its owner may not read.
+            if attributes.kind == FileKind::Dir
+                && let Ok(fd) =
+                    openat(&dir, name, flags | OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+            {
+                return attributes::apply(fd.as_fd(), false, attributes, options, &self.owners);
+            }
+            let fd = openat(&dir, name, flags | OFlags::PATH, Mode::empty())?;
             attributes::apply(fd.as_fd(), true, attributes, options, &self.owners)
         };
         apply().map_err(failed("set the attributes of", path))

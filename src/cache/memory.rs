@@ -11,6 +11,9 @@ pub struct MemoryCache<K, V> {
     inner: Mutex<Inner<K, V>>,
 }
 
+/// A key, its value and its weight.
+type Dropped<K, V> = (K, V, usize);
+
 struct Inner<K, V> {
     entries: LruCache<K, (V, usize)>,
     weight: usize,
@@ -34,23 +37,27 @@ impl<K: Hash + Eq, V: Clone> MemoryCache<K, V> {
         self.with(|inner| inner.entries.contains(key))
     }
 
-    /// Keeps a value. One heavier than the whole bound is not kept.
-    pub fn put(&self, key: K, value: V, weight: usize) {
+    /// Keeps a value. One heavier than the whole bound is not kept. Returns what is not kept, or
+    /// no longer.
+    pub fn put(&self, key: K, value: V, weight: usize) -> Vec<Dropped<K, V>> {
         if weight > self.weight_max {
-            return;
+            return vec![(key, value, weight)];
         }
+        let mut dropped = Vec::new();
         self.with(|inner| {
             if let Some((_, old)) = inner.entries.put(key, (value, weight)) {
                 inner.weight -= old;
             }
             inner.weight += weight;
             while inner.weight > self.weight_max {
-                let Some((_, (_, old))) = inner.entries.pop_lru() else {
+                let Some((key, (value, old))) = inner.entries.pop_lru() else {
                     break;
                 };
                 inner.weight -= old;
+                dropped.push((key, value, old));
             }
         });
+        dropped
     }
 
     /// Forgets one value, and returns it.
@@ -90,9 +97,9 @@ mod tests {
         cache.put("a", 1, 4);
         cache.put("b", 2, 4);
         assert_eq!(cache.get(&"a"), Some(1));
-        cache.put("c", 3, 4);
+        assert_eq!(cache.put("c", 3, 4), [("b", 2, 4)]);
         assert_eq!((cache.get(&"a"), cache.get(&"b"), cache.get(&"c")), (Some(1), None, Some(3)));
-        cache.put("d", 4, 11);
+        assert_eq!(cache.put("d", 4, 11), [("d", 4, 11)]);
         assert_eq!(cache.get(&"d"), None);
         cache.put("a", 5, 1);
         assert_eq!(cache.weight(), 5);

@@ -136,8 +136,9 @@ impl Restore<'_> {
     }
 }
 
-/// How many files may wait for a writer.
-const WAITING: usize = 256;
+/// How many files may wait for a writer: while the next are gathered and put in order, those of
+/// the last batch keep the writers at work.
+const WAITING: usize = plan::ORDERED_FILES;
 
 /// Restores what was selected into a directory.
 ///

@@ -50,6 +50,8 @@ pub struct ReaderOptions {
     pub frame_bytes: usize,
     /// Decoded nodes in memory. Bytes, about.
     pub node_bytes: usize,
+    /// Plaintext of frames of nodes in memory, which need not give way to files. Bytes.
+    pub node_frame_bytes: usize,
     /// Threads that fetch ahead.
     pub fetchers: usize,
     /// No single fetch asks for more sealed bytes, or unpacks to more, unless one
@@ -66,7 +68,8 @@ impl Default for ReaderOptions {
     fn default() -> ReaderOptions {
         ReaderOptions {
             frame_bytes: 24 << 20,
-            node_bytes: 12 << 20,
+            node_bytes: 4 << 20,
+            node_frame_bytes: 8 << 20,
             fetchers: 2,
             fetch_bytes: 4 << 20,
             run_bytes: 8 << 20,

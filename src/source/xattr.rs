@@ -12,7 +12,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{lgetxattr, listxattr, llistxattr};
+use rustix::fs::{fgetxattr, flistxattr, lgetxattr, listxattr, llistxattr};
 use rustix::io::Errno;
 
 /// Attributes as (name, value), in byte order of name.
@@ -32,6 +32,15 @@ const LARGE_BYTES: usize = 64 * 1024;
 pub fn xattrs_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Xattrs> {
     let path = proc_path(dir, Some(name));
     collect(|buffer| llistxattr(&path[..], buffer), |n, b| lgetxattr(&path[..], n, b))
+}
+
+/// The attributes of a file that is open for reading or writing, without a path.
+///
+/// # Errors
+///
+/// As [`xattrs_at`].
+pub fn xattrs_open(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
+    collect(|buffer| flistxattr(fd, buffer), |n, b| fgetxattr(fd, n, b))
 }
 
 /// The attributes of whatever `fd` refers to, also when it is open as a mere path.

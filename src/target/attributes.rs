@@ -25,7 +25,7 @@ use crate::base::UnixTime;
 use crate::source::meta::{FileKind, stat_fd};
 use crate::source::owners::Owners;
 use crate::source::path::shown;
-use crate::source::xattr::{Xattrs, proc_path, xattrs_fd};
+use crate::source::xattr::{Xattrs, proc_path, xattrs_fd, xattrs_open};
 use crate::target::lock;
 
 /// The attributes that a file had.
@@ -222,7 +222,11 @@ impl Handle<'_> {
     /// Sets what is wanted, and removes what is there and not wanted: a new file may
     /// have inherited an ACL from its directory.
     fn set_xattrs(&self, wanted: &Xattrs, refused: &mut Refused) {
-        let there = match xattrs_fd(self.fd) {
+        let there = match &self.path {
+            None => xattrs_open(self.fd),
+            Some(_) => xattrs_fd(self.fd),
+        };
+        let there = match there {
             Ok(there) => there,
             Err(e) => {
                 refused.note(|| format!("cannot be listed: {e}"));

@@ -5,31 +5,30 @@
 //! directories used last are remembered, so that a restore that goes through a tree in
 //! order opens each once.
 
-use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
+use lru::LruCache;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::target::lock;
 
-/// How many directories are remembered, and so kept open.
-const KNOWN_MAX: usize = 64;
+/// How many directories are remembered, and so kept open: files come in the order in which they
+/// are stored, which goes to and fro between those of some hundred.
+const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 #[derive(Debug)]
 pub(super) struct Dirs {
     root: Arc<OwnedFd>,
-    /// The one used last is in front.
-    known: Mutex<VecDeque<Known>>,
+    /// By path.
+    known: Mutex<LruCache<Box<[u8]>, Arc<OwnedFd>>>,
 }
-
-/// A path and the directory that it leads to.
-type Known = (Box<[u8]>, Arc<OwnedFd>);
 
 impl Dirs {
     pub(super) fn new(root: OwnedFd) -> Dirs {
-        Dirs { root: Arc::new(root), known: Mutex::default() }
+        Dirs { root: Arc::new(root), known: Mutex::new(LruCache::new(KNOWN_MAX)) }
     }
 
     /// Opens the directory at a path, as a mere path (`O_PATH`).
@@ -55,20 +54,12 @@ impl Dirs {
             }
             at = Arc::new(openat(at.as_fd(), name, flags, Mode::empty())?);
         }
-        let mut known = lock(&self.known);
-        known.truncate(KNOWN_MAX - 1);
-        known.push_front((path.into(), Arc::clone(&at)));
+        lock(&self.known).put(path.into(), Arc::clone(&at));
         Ok(at)
     }
 
     fn recall(&self, path: &[u8]) -> Option<Arc<OwnedFd>> {
-        let mut known = lock(&self.known);
-        let found = known.iter().position(|(p, _)| **p == *path)?;
-        if found > 0 {
-            let entry = known.remove(found)?;
-            known.push_front(entry);
-        }
-        known.front().map(|(_, fd)| Arc::clone(fd))
+        lock(&self.known).get(path).map(Arc::clone)
     }
 
     /// Forgets everything: a path is about to mean something else.

@@ -162,3 +162,50 @@ fn a_text_that_comes_again_is_kept_by_itself() {
     assert!(far.map(fetched_by).iter().sum::<u64>() >= 2, "and again");
     assert_eq!(fetched_by(0), 0, "it is kept without");
 }
+
+/// Who goes through a tree and reads the files in it comes back to the same few nodes: files do
+/// not drive those out, and nodes that have no room of their own are kept like files.
+#[test]
+fn nodes_stay_while_files_are_read() {
+    let repo = create_with(Arc::new(MemoryStore::new()), true, &Parameters::default());
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..200 {
+        fs::write(dir.path().join(format!("{n:03}")), noise(n, 1250)).unwrap();
+    }
+    repo.backup("s", dir.path());
+    let local = LocalOptions { cache_bytes: 0, ..repo.local() };
+    let open = |node_frame_bytes| {
+        // Room for one frame of files, and none for nodes that are decoded.
+        let options = ReaderOptions {
+            frame_bytes: 4 << 20,
+            node_bytes: 0,
+            node_frame_bytes,
+            ..ReaderOptions::default()
+        };
+        Shelf::open(&repo.open(), &local, options.for_directory()).unwrap()
+    };
+    let shelf = open(4 << 20);
+    let selector = Selector::parse("s".as_ref()).unwrap();
+    let selected = select(&shelf, &selector, &Zone::utc(), Clock::system().now()).unwrap();
+    let root = selected.found.dir().unwrap();
+    let fetches = |shelf: &Shelf| {
+        let counters = shelf.counters();
+        counters.iter().find(|(name, _)| *name == "fetches").unwrap().1
+    };
+    let contents: Vec<FileContent> =
+        (0..200).map(|n| content_of(&shelf, &format!("s:/{n:03}"))).collect();
+    let before = fetches(&shelf);
+    for content in &contents {
+        shelf.read(content, 0, 40_000).unwrap();
+    }
+    let read = fetches(&shelf);
+    assert!(read >= before + 3, "files fill the room for frames twice");
+    shelf.node(&root).unwrap();
+    assert_eq!(fetches(&shelf), read, "the node is still there");
+
+    let shelf = open(0);
+    shelf.node(&root).unwrap();
+    let once = fetches(&shelf);
+    shelf.node(&root).unwrap();
+    assert_eq!(fetches(&shelf), once, "it is among the files");
+}

@@ -80,7 +80,8 @@ fn serve(
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
     let options = ReaderOptions {
         frame_bytes: memory / 3 * 2,
-        node_bytes: memory / 3,
+        node_bytes: memory / 9,
+        node_frame_bytes: memory / 9 * 2,
         ..ReaderOptions::default()
     };
     let library = library(context, &opened, options)?;

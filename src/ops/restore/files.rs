@@ -26,6 +26,8 @@ pub(super) struct FileJob {
     pub(super) linked: bool,
     /// Its directory was made for it, so nothing can be in its place.
     pub(super) fresh: bool,
+    /// Files to be written soon, of which the reader is told when this one's turn comes.
+    pub(super) soon: Vec<FileContent>,
     /// Until it is dropped, the file is not written.
     pub(super) underway: OneUnderway,
 }
@@ -87,6 +89,9 @@ pub(super) fn write_all(restore: &Restore<'_>, jobs: &Receiver<FileJob>) {
     for job in jobs {
         if restore.stop.is_raised() {
             continue;
+        }
+        if !job.soon.is_empty() {
+            restore.library.prefetch(&job.soon);
         }
         if let Err(error) = write(restore, &job) {
             restore.problem(&job.path, &error);

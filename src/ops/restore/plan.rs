@@ -16,11 +16,11 @@ use crate::repo::{self, FileContent};
 use crate::source::{self, Rules};
 use crate::target::Attributes;
 
-/// How many files ahead of the writers are hinted to the reader.
+/// So many files are hinted to the reader at once, when the writers are at those before them.
 const HINT_FILES: usize = 64;
 /// So many files are gathered and written in the order in which they are stored: of a tree
 /// that grew by many backups they lie here and there.
-const ORDERED_FILES: usize = 1024;
+pub(super) const ORDERED_FILES: usize = 1024;
 /// When so many directories more wait for their attributes, those get them in which nothing is
 /// made any more: what waits does not grow with the tree.
 const WAITING_DIRS: usize = 8192;
@@ -216,6 +216,7 @@ impl<'a> Plan<'a> {
                 attributes,
                 linked: entry.link.is_some(),
                 fresh,
+                soon: Vec::new(),
                 underway: self.restore.underway.one_more(),
             });
             if self.batch.len() >= ORDERED_FILES {
@@ -240,12 +241,17 @@ impl<'a> Plan<'a> {
             None => (0..contents.len()).collect(),
         };
         let mut jobs: Vec<Option<FileJob>> = batch.into_iter().map(Some).collect();
-        for next in order.chunks(HINT_FILES) {
-            if self.restore.target.is_some() {
-                let soon: Vec<_> = next.iter().map(|n| contents[*n].clone()).collect();
-                library.prefetch(&soon);
-            }
-            for job in next.iter().filter_map(|n| jobs[*n].take()) {
+        let hints = self.restore.target.is_some();
+        let soon = |group: Option<&&[usize]>| -> Vec<FileContent> {
+            let group = group.filter(|_| hints).copied().unwrap_or_default();
+            group.iter().map(|n| contents[*n].clone()).collect()
+        };
+        let mut groups = order.chunks(HINT_FILES).peekable();
+        let mut hint = soon(groups.peek());
+        while let Some(group) = groups.next() {
+            hint.extend(soon(groups.peek()));
+            for mut job in group.iter().filter_map(|n| jobs[*n].take()) {
+                job.soon = std::mem::take(&mut hint);
                 self.jobs.send(job).map_err(|_| repo::Error::Worker("the file writers".into()))?;
             }
         }

@@ -122,6 +122,10 @@ pub(super) struct Frames {
     store: Arc<dyn Store>,
     disk: Option<DiskCache>,
     memory: MemoryCache<Key, Arc<PlainFrame>>,
+    /// The frames of nodes that were used last: who goes through a tree needs one or two of them
+    /// all the time, and reads more of files between two looks than memory holds. Those that find
+    /// no room here are among the others.
+    nodes: MemoryCache<Key, Arc<PlainFrame>>,
     /// Frames that were fetched with others.
     sealed: MemoryCache<Key, Bytes>,
     fetch_bytes: u64,
@@ -153,6 +157,7 @@ impl Frames {
             store,
             disk,
             memory: MemoryCache::new(options.frame_bytes),
+            nodes: MemoryCache::new(options.node_frame_bytes),
             sealed: MemoryCache::new(options.sealed_bytes),
             fetch_bytes: options.fetch_bytes,
             run_bytes: options.run_bytes,
@@ -166,10 +171,37 @@ impl Frames {
         }
     }
 
+    /// A frame that is kept, which is then the most recently used.
+    fn kept(&self, kind: ChunkKind, at: &Key) -> Option<Arc<PlainFrame>> {
+        if kind == ChunkKind::Data {
+            return self.memory.get(at);
+        }
+        self.nodes.get(at).or_else(|| {
+            let plain = self.memory.take(at)?;
+            self.put(*at, Arc::clone(&plain));
+            Some(plain)
+        })
+    }
+
+    fn is_kept(&self, at: &Key) -> bool {
+        self.memory.has(at) || self.nodes.has(at)
+    }
+
+    fn put(&self, at: Key, plain: Arc<PlainFrame>) {
+        let weight = plain.bytes.len() + 512;
+        let others = match plain.kind {
+            ChunkKind::Data => vec![(at, plain, weight)],
+            ChunkKind::Node => self.nodes.put(at, plain, weight),
+        };
+        for (at, plain, weight) in others {
+            self.memory.put(at, plain, weight);
+        }
+    }
+
     /// Whether a frame needs no fetch, since it is in memory or on disk.
     fn is_here(&self, pack: &PackInfo, frame: usize) -> bool {
         let at = key(pack, frame);
-        self.memory.has(&at)
+        self.is_kept(&at)
             || self.sealed.has(&at)
             || self.disk.as_ref().is_some_and(|disk| disk.has(&pack.claim, at.1))
     }
@@ -177,11 +209,11 @@ impl Frames {
     /// Whether a frame is in memory, or on its way there.
     pub(super) fn is_in_memory(&self, pack: &PackInfo, frame: usize) -> bool {
         let at = key(pack, frame);
-        self.memory.has(&at) || lock(&self.flights).contains_key(&at)
+        self.is_kept(&at) || lock(&self.flights).contains_key(&at)
     }
 
     pub(super) fn in_memory(&self, pack: &PackInfo, frame: usize) -> Option<Arc<PlainFrame>> {
-        let found = self.memory.get(&key(pack, frame));
+        let found = self.kept(pack.kind, &key(pack, frame));
         if found.is_some() {
             self.memory_hits.fetch_add(1, Ordering::Relaxed);
         }
@@ -224,7 +256,7 @@ impl Frames {
     ) -> Result<()> {
         let mut start = frames.start;
         while start < frames.end {
-            if self.memory.get(&key(pack, start)).is_some() {
+            if self.kept(pack.kind, &key(pack, start)).is_some() {
                 start += 1;
                 continue;
             }
@@ -233,7 +265,7 @@ impl Frames {
             let mut end = start;
             while end < frames.end
                 && (end == start || pack.is_one_fetch(start..end + 1, self.fetch_bytes))
-                && self.memory.get(&key(pack, end)).is_none()
+                && self.kept(pack.kind, &key(pack, end)).is_none()
             {
                 match self.take_off(key(pack, end)) {
                     Ok(landing) => landings.push(landing),
@@ -341,6 +373,7 @@ impl Frames {
     pub(super) fn drop_frame(&self, pack: &PackInfo, frame: usize) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
         self.memory.take(&key(pack, frame));
+        self.nodes.take(&key(pack, frame));
         self.sealed.take(&key(pack, frame));
         if let Some(disk) = &self.disk {
             disk.remove(&pack.claim, key(pack, frame).1);
@@ -355,7 +388,7 @@ impl Frames {
             ("memory_hits", read(&self.memory_hits)),
             ("disk_hits", read(&self.disk_hits)),
             ("corrupt_chunks", read(&self.corrupt)),
-            ("memory_bytes", self.memory.weight() as u64),
+            ("memory_bytes", (self.memory.weight() + self.nodes.weight()) as u64),
         ]
     }
 
@@ -415,14 +448,13 @@ impl Frames {
     fn open(&self, pack: &PackInfo, number: usize, sealed: &[u8]) -> Result<Arc<PlainFrame>> {
         let at = key(pack, number);
         let bytes = pack.open(number, sealed)?;
-        let weight = bytes.len() + 512;
         let plain = Arc::new(PlainFrame {
             bytes: bytes.into(),
             kind: pack.kind,
             again: lock(&self.opened).put(at, ()).is_some(),
             verified: Mutex::default(),
         });
-        self.memory.put(at, Arc::clone(&plain), weight);
+        self.put(at, Arc::clone(&plain));
         Ok(plain)
     }
 

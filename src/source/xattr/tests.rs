@@ -22,6 +22,7 @@ fn short_empty_and_large_values_read_back_in_order_of_name() {
         (b"user.large".to_vec(), large),
     ];
     assert!(xattrs_fd(file.as_fd()).unwrap() == expected);
+    assert!(xattrs_open(file.as_fd()).unwrap() == expected);
     let dir = File::open(dir.path()).unwrap();
     assert!(xattrs_at(dir.as_fd(), b"f").unwrap() == expected);
     assert!(xattrs_at(dir.as_fd(), b"gone").is_err());

@@ -115,7 +115,12 @@ fn who_stays_finds_chunks_wherever_they_go() {
     doomed.pop();
     let elsewhere = TestRepo::from_elsewhere(Arc::new(world.store.clone()));
     let local = LocalOptions { cache_bytes: 0, ..elsewhere.local() };
-    let nothing = ReaderOptions { frame_bytes: 0, node_bytes: 0, ..ReaderOptions::default() };
+    let nothing = ReaderOptions {
+        frame_bytes: 0,
+        node_bytes: 0,
+        node_frame_bytes: 0,
+        ..ReaderOptions::default()
+    };
     let shelf = Shelf::open(&elsewhere.open(), &local, nothing).unwrap();
     let infos = shelf.snapshots().unwrap();
     let info = infos.iter().find(|info| info.snapshot.source == "stays").unwrap();
