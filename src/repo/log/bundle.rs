@@ -103,8 +103,9 @@ impl Bundles {
         self.0.retain(|hour, _| count.get(hour).is_some_and(|count| *count >= BUNDLE_OF));
     }
 
-    /// The newest hour that there is one of.
-    pub(super) fn newest(&self) -> Option<Hour> {
+    /// The newest hour that there is one of, up to that one: nothing is wanted of later ones.
+    pub(super) fn newest(&mut self, upto: Hour) -> Option<Hour> {
+        self.0.retain(|hour, _| *hour <= upto);
         self.0.keys().next_back().copied()
     }
 

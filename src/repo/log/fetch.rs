@@ -82,15 +82,16 @@ pub(super) fn fetch_newest_first(
     let mut learning = Learning { repo, gone, report, ready: Vec::new() };
     while let Some(newest) = found.last() {
         let newest = newest.hour;
-        let bundled = match bundles.newest() {
-            Some(hour) if hour >= newest => {
+        let bundles_of = bundles.newest(newest);
+        let bundled = match bundles_of {
+            Some(hour) if hour == newest => {
                 bundles.read_next(repo, &mut learning.report.problems)?
             }
             _ => Read::new(),
         };
         let mut batch = if bundled.is_empty() {
             // Hours that have bundles wait for them.
-            let waits = |one: &Found| bundles.newest().is_some_and(|hour| one.hour <= hour);
+            let waits = |one: &Found| bundles_of.is_some_and(|hour| one.hour <= hour);
             let begin = found.len().saturating_sub(count).max(found.partition_point(waits));
             count = (count * 2).min(BATCH.records);
             found.split_off(begin)

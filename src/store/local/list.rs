@@ -12,6 +12,7 @@
 use std::collections::{BinaryHeap, VecDeque};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::LocalStore;
@@ -99,7 +100,8 @@ impl Lister<'_> {
             while let Some(name) = names.sorted.front() {
                 if name.ends_with('/') {
                     self.walk(name)?;
-                } else if !self.add(name)? {
+                    names.sorted.pop_front();
+                } else if !self.add(&mut names.sorted)? {
                     self.page.more = true;
                     self.keep(directory, names);
                     return Ok(());
@@ -107,7 +109,6 @@ impl Lister<'_> {
                 if self.page.more {
                     return Ok(());
                 }
-                names.sorted.pop_front();
             }
             match last {
                 Some(last) if names.more => names = self.smallest(directory, &last)?,
@@ -116,19 +117,19 @@ impl Lister<'_> {
         }
     }
 
-    /// Adds an object, if it is still there; false if the page has no room for it.
-    fn add(&mut self, name: &str) -> io::Result<bool> {
-        let metadata = match fs::metadata(self.store.root.join(name)) {
-            Ok(metadata) => metadata,
-            // Deleted meanwhile.
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
-            Err(e) => return Err(e),
-        };
-        if self.page.objects.len() == PAGE {
-            return Ok(false);
+    /// Adds the objects that come before the next directory, those that are still there. False
+    /// if the page has no room for the first of those that are left.
+    fn add(&mut self, names: &mut VecDeque<String>) -> io::Result<bool> {
+        let room = PAGE - self.page.objects.len();
+        let files = names.iter().take_while(|name| !name.ends_with('/'));
+        let files: Vec<&str> = files.take(room + 1).map(String::as_str).collect();
+        for found in look(&self.store.root, &files)? {
+            if found.is_some() && self.page.objects.len() == PAGE {
+                return Ok(false);
+            }
+            self.page.objects.extend(found);
+            names.pop_front();
         }
-        let receipt = super::receipt(&metadata);
-        self.page.objects.push(Listed { key: name.to_owned(), size: metadata.len(), receipt });
         Ok(true)
     }
 
@@ -193,6 +194,40 @@ impl Lister<'_> {
             name.starts_with(self.prefix) && name > self.after
         }
     }
+}
+
+/// Files of which at least so many are asked for are asked for by several threads: each
+/// question may wait for the disk.
+const MANY: usize = 128;
+/// So many.
+const THREADS: usize = 4;
+
+/// What is known of these files, in their order: nothing of those that were deleted meanwhile.
+fn look(root: &Path, names: &[&str]) -> io::Result<Vec<Option<Listed>>> {
+    let look = |names: &[&str]| -> io::Result<Vec<Option<Listed>>> {
+        let one = |name: &&str| match fs::metadata(root.join(name)) {
+            Ok(metadata) => {
+                let receipt = super::receipt(&metadata);
+                Ok(Some(Listed { key: (*name).to_owned(), size: metadata.len(), receipt }))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        };
+        names.iter().map(one).collect()
+    };
+    if names.len() < MANY {
+        return look(names);
+    }
+    std::thread::scope(|scope| {
+        let parts = names.chunks(names.len().div_ceil(THREADS));
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
+        let mut all = Vec::with_capacity(names.len());
+        for thread in threads {
+            let part = thread.join().unwrap_or_else(|_| Err(io::Error::other("a look failed")));
+            all.extend(part?);
+        }
+        Ok(all)
+    })
 }
 
 /// Whether an entry is a directory or a file; `None` for what is neither, or gone.
