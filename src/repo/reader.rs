@@ -94,7 +94,7 @@ impl ReaderOptions {
     /// The same for a store that is far away: what is kept sealed leaves less for the rest.
     #[must_use]
     pub fn for_bucket(self) -> ReaderOptions {
-        let frame_bytes = self.frame_bytes.saturating_sub(self.sealed_bytes / 2);
+        let frame_bytes = self.frame_bytes.saturating_sub(self.sealed_bytes);
         ReaderOptions { frame_bytes: frame_bytes.max(self.frame_bytes / 2), ..self }
     }
 }
