@@ -38,7 +38,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use serde_json::{Map, Value, json};
 
 use crate::base::pause::monotonic;
@@ -66,7 +65,7 @@ pub fn main() -> ExitCode {
             }
         }
     }
-    let cli = match Cli::try_parse_from(&argv) {
+    let cli = match Cli::read(&argv) {
         Ok(cli) => cli,
         Err(error) => {
             // If it cannot be shown there is nobody left to tell.

@@ -14,6 +14,7 @@
 mod chains;
 mod collect;
 mod compact;
+mod connections;
 mod fold;
 mod packs;
 mod scan;
@@ -41,14 +42,12 @@ pub use survey::{
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use crate::base::pause::{SLICE, pause};
-use crate::base::{Kind, RepositoryId, Stop};
+use crate::base::{Kind, RepositoryId, UnixTime};
 use crate::codec::random;
+use connections::{Borrowed, Idle, connect};
 
 /// A call to the index that failed.
 #[derive(Debug, thiserror::Error)]
@@ -131,8 +130,9 @@ struct Open {
     /// A random number that the file was given when it was made: dense numbers are
     /// those of one file only.
     epoch: u64,
-    writer: Mutex<Connection>,
-    readers: Mutex<Vec<Connection>>,
+    idle: Idle,
+    /// Held by who writes.
+    writing: Mutex<()>,
 }
 
 /// An index and what had to be done to open it.
@@ -142,12 +142,6 @@ pub struct Opened {
     /// Why it is empty and must be filled from the log, if it is: for people.
     pub rebuilt: Option<String>,
 }
-
-/// Who writes has the pages at hand that a batch of records changes all over the index. KiB.
-const WRITER_CACHE_KIB: i64 = 8 << 10;
-
-/// The most idle connections that are kept.
-const READERS_MAX: usize = 8;
 
 impl Index {
     /// Opens the index of `repository` in `dir`, making both when they are missing.
@@ -193,7 +187,7 @@ impl Index {
     }
 
     /// A new connection to the file that is open, not to another of its name.
-    fn connect_reader(&self, open: &Open) -> Result<Connection> {
+    fn connect_another(&self, open: &Open) -> Result<Connection> {
         let connection = connect(&self.path, true).map_err(|e| self.error(e))?;
         match epoch_of(&connection) {
             Ok(Some(epoch)) if epoch == open.epoch => Ok(connection),
@@ -250,8 +244,24 @@ impl Index {
     ///
     /// [`Error`] if the index cannot be written.
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<()> {
+        self.write(|db| set_meta(db, key, value))
+    }
+
+    /// Remembers what a listing of the log has shown: these values, and that every pack which
+    /// is known and not condemned stood there at `witnessed`; a time before the one that is
+    /// known changes nothing. One transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the index cannot be written.
+    pub fn note_listing(
+        &self,
+        values: &[(&str, Vec<u8>)],
+        witnessed: Option<UnixTime>,
+    ) -> Result<()> {
         self.write(|db| {
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value)).map(|_| ())
+            values.iter().try_for_each(|(key, value)| set_meta(db, key, value))?;
+            witnessed.map_or(Ok(()), |at| packs::witness(db, at.seconds))
         })
     }
 
@@ -266,31 +276,34 @@ impl Index {
     /// Runs `work` on a connection that reads.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let open = self.current();
-        let idle = lock(&open.readers).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.connect_reader(&open)?,
+        let borrowed = match open.idle.reader() {
+            Some(borrowed) => borrowed,
+            None => Borrowed::new(self.connect_another(&open)?),
         };
-        let result = work(&connection).map_err(|e| self.error(e));
-        let mut readers = lock(&open.readers);
-        if readers.len() < READERS_MAX && result.is_ok() {
-            readers.push(connection);
-        }
-        result
+        let value = work(&borrowed.connection).map_err(|e| self.error(e))?;
+        open.idle.give_back(borrowed);
+        Ok(value)
     }
 
     /// Runs `work` in one transaction.
     fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let open = self.current();
-        let mut writer = lock(&open.writer);
+        let _writing = lock(&open.writing);
+        let mut borrowed = match open.idle.writer() {
+            Some(borrowed) => borrowed,
+            None => Borrowed::new(self.connect_another(&open)?),
+        };
         let run = || -> rusqlite::Result<T> {
+            borrowed.make_large()?;
             let behavior = rusqlite::TransactionBehavior::Immediate;
-            let transaction = writer.transaction_with_behavior(behavior)?;
+            let transaction = borrowed.connection.transaction_with_behavior(behavior)?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         };
-        run().map_err(|e| self.error(e))
+        let value = run().map_err(|e| self.error(e));
+        open.idle.give_back(borrowed);
+        value
     }
 }
 
@@ -298,62 +311,34 @@ impl Open {
     fn new(path: &Path, repository: RepositoryId) -> Result<Open> {
         let sqlite = |source| Error::Sqlite { path: path.to_owned(), source };
         let file = |source| Error::File { path: path.to_owned(), source };
-        let mut writer = connect(path, false).map_err(sqlite)?;
-        writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(sqlite)?;
-        schema::prepare(&mut writer).map_err(sqlite)?;
-        let stored: Option<Vec<u8>> = optional(writer.query_row(
+        let mut connection = connect(path, false).map_err(sqlite)?;
+        schema::prepare(&mut connection).map_err(sqlite)?;
+        let stored: Option<Vec<u8>> = optional(connection.query_row(
             "SELECT value FROM meta WHERE key = 'repository'",
             [],
             |row| row.get(0),
         ))
         .map_err(sqlite)?;
-        match stored {
-            Some(stored) if stored != repository.0 => {
-                return Err(Error::OtherRepository { path: path.to_owned() });
-            }
-            Some(_) => {}
-            None => {
-                writer
-                    .execute(
-                        "INSERT OR IGNORE INTO meta VALUES ('repository', ?1)",
-                        [repository.0.as_slice()],
-                    )
-                    .map_err(sqlite)?;
-            }
+        let mut epoch = epoch_of(&connection).map_err(sqlite)?;
+        if stored.as_ref().is_some_and(|stored| *stored != repository.0) {
+            return Err(Error::OtherRepository { path: path.to_owned() });
         }
-        writer
-            .execute(
-                "INSERT OR IGNORE INTO meta VALUES ('epoch', ?1)",
-                [i64::from_be_bytes(random::bytes())],
-            )
-            .map_err(sqlite)?;
-        let epoch = epoch_of(&writer).map_err(sqlite)?.unwrap_or_default();
+        if stored.is_none() || epoch.is_none() {
+            let insert = "INSERT OR IGNORE INTO meta VALUES ('repository', ?1), ('epoch', ?2)";
+            let values = (repository.0.as_slice(), i64::from_be_bytes(random::bytes()));
+            connection.execute(insert, values).map_err(sqlite)?;
+            epoch = epoch_of(&connection).map_err(sqlite)?;
+        }
         let found = std::fs::metadata(path).map_err(file)?;
+        let idle = Idle::default();
+        idle.give_back(Borrowed::new(connection));
         Ok(Open {
             identity: (found.dev(), found.ino()),
-            epoch,
-            writer: Mutex::new(writer),
-            readers: Mutex::new(Vec::new()),
+            epoch: epoch.unwrap_or_default(),
+            idle,
+            writing: Mutex::new(()),
         })
     }
-}
-
-fn connect(path: &Path, existing: bool) -> rusqlite::Result<Connection> {
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    if !existing {
-        flags |= OpenFlags::SQLITE_OPEN_CREATE;
-    }
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(60))?;
-    // Losing the last transactions in a power cut costs a sync, never correctness.
-    set_journal_mode(&connection)?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "cache_size", -2048)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    // Else SQLite plans a statement anew whenever a parameter is bound, in case the plan
-    // should depend on its value: that took most of the time of every look-up.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    Ok(connection)
 }
 
 fn epoch_of(connection: &Connection) -> rusqlite::Result<Option<u64>> {
@@ -363,25 +348,6 @@ fn epoch_of(connection: &Connection) -> rusqlite::Result<Option<u64>> {
         |row| row.get(0),
     ))?;
     Ok(epoch.map(i64::cast_unsigned))
-}
-
-/// Turns write-ahead logging on. While another process does the same to a new file,
-/// SQLite reports that it is busy at once, whatever its time-out.
-fn set_journal_mode(connection: &Connection) -> rusqlite::Result<()> {
-    const TRIES: usize = 500;
-    let mut tries = 0;
-    loop {
-        match connection.pragma_update(None, "journal_mode", "WAL") {
-            Err(error)
-                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
-                    && tries < TRIES
-                    && pause(SLICE, &Stop::new()) =>
-            {
-                tries += 1;
-            }
-            other => return other,
-        }
-    }
 }
 
 fn make_dir(dir: &Path) -> Result<()> {
@@ -411,6 +377,11 @@ fn describe(error: &Error) -> String {
         Error::Sqlite { source, .. } => format!("it could not be read: {source}"),
         other => other.to_string(),
     }
+}
+
+fn set_meta(db: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+    statement.execute((key, value)).map(|_| ())
 }
 
 /// A row that may be missing.

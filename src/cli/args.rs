@@ -18,10 +18,11 @@ mod restore;
 mod source;
 mod verify_log;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use backup::{BackupArgs, LeaveOutArgs};
 pub use check::CheckArgs;
@@ -91,6 +92,31 @@ Exit codes:
    10  there is no repository at that place
    12  the passphrase or key does not open it
   130  interrupted";
+
+impl Cli {
+    /// Reads a command line.
+    ///
+    /// Clap gives each command what holds for all, which for thirty of them takes longer than
+    /// many a command takes to be done. So it is told only of commands whose names are among
+    /// the words, which changes nothing for a line that can be read. All others are read again
+    /// with all of them, and that says what is wrong, or is the help.
+    ///
+    /// # Errors
+    ///
+    /// What clap says, help included.
+    pub fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
+        let new = || clap::Command::new("asof");
+        let all = Command::augment_subcommands(new());
+        let typed = all.get_subcommands().filter(|command| {
+            let names = command.get_all_aliases().chain([command.get_name()]);
+            names.into_iter().any(|name| words.iter().any(|word| word == name))
+        });
+        let few = Global::augment_args(new()).subcommands(typed.cloned());
+        few.try_get_matches_from(words)
+            .and_then(|matches| Cli::from_arg_matches(&matches))
+            .or_else(|_| Cli::try_parse_from(words))
+    }
+}
 
 /// What can be done.
 #[derive(Debug, Subcommand)]
@@ -340,6 +366,38 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What is read with a few commands is what is read with all of them, wherever the words
+    /// stand; and so is what is wrong.
+    #[test]
+    fn a_line_is_read_as_if_all_commands_were_known() {
+        for line in [
+            "asof -r mount mount /mnt",
+            "asof --json backup --source find /etc",
+            "asof -r /srv snapshots --source mount",
+            "asof key list -q",
+            "asof -q key -r ls list",
+            "asof source add web /etc --json",
+            "asof cat -- mount",
+            "asof umount /a /b -r /srv",
+            "asof",
+            "asof --help",
+            "asof -V",
+            "asof mount --help",
+            "asof help key",
+            "asof mont /mnt",
+            "asof mount",
+            "asof ls mount --nonsense",
+            "asof -r mount",
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let shown = |read: Result<Cli, clap::Error>| match read {
+                Ok(cli) => format!("{cli:?}"),
+                Err(error) => format!("{:?} {error}", error.kind()),
+            };
+            assert_eq!(shown(Cli::read(&words)), shown(Cli::try_parse_from(&words)), "{line}");
+        }
     }
 
     /// Every command says what it does, and every argument what it is.

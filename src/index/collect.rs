@@ -134,7 +134,7 @@ impl Index {
             &mut dyn FnMut(&ChunkId, &mut Vec<ChunkRow>) -> Result<()>,
         ) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let connection = self.connect_reader(&self.current())?;
+        let connection = self.connect_another(&self.current())?;
         // KiB. Random look-ups come back to the same pages again and again.
         connection.pragma_update(None, "cache_size", -8192).map_err(|e| self.error(e))?;
         let statement = connection

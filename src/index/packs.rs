@@ -1,5 +1,7 @@
 //! Records, packs and chunks: what is known of them.
 
+use rusqlite::Connection;
+
 use super::{Index, Result, bad_column, optional};
 use crate::base::{ChunkId, PackId, RecordId};
 
@@ -247,21 +249,14 @@ impl Index {
             optional(statement.query_row((pack.0.as_slice(), claim), |row| row.get(0)))
         })
     }
+}
 
-    /// Raises the evidence of every pack: what is known and not condemned stood there
-    /// at `at`. An earlier time than is known already changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`super::Error`] if the index cannot be written.
-    pub fn witness_packs(&self, at: i64) -> Result<()> {
-        self.write(|db| {
-            db.execute(
-                "INSERT INTO meta VALUES ('witnessed', ?1)
-                 ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
-                [at],
-            )
-            .map(|_| ())
-        })
-    }
+/// Raises the evidence of every pack: what is known and not condemned stood there at `at`.
+pub(super) fn witness(db: &Connection, at: i64) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO meta VALUES ('witnessed', ?1)
+         ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+        [at],
+    )
+    .map(|_| ())
 }

@@ -153,8 +153,15 @@ CREATE TABLE view (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL 
 
 /// Makes the tables of an empty database, and refuses those of another version.
 pub(super) fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+    let version_of = |db: &Connection| -> rusqlite::Result<i64> {
+        db.pragma_query_value(None, "user_version", |row| row.get(0))
+    };
+    if version_of(db)? == VERSION {
+        return Ok(());
+    }
+    // Another process may make it at the same time.
     let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = version_of(&transaction)?;
     let tables: i64 =
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if version == 0 && tables == 0 {

@@ -61,7 +61,7 @@ fn a_chunk_counts_only_with_trust_and_fresh_evidence() {
     assert!(index.evidence(&ChunkId([1; 32]), 0, false).unwrap().is_none(), "not trusted");
     assert!(index.evidence(&ChunkId([2; 32]), 52, false).unwrap().is_some());
     assert!(index.evidence(&ChunkId([2; 32]), 53, false).unwrap().is_none(), "stale");
-    index.witness_packs(2000).unwrap();
+    index.note_listing(&[], Some(UnixTime::new(2000, 0))).unwrap();
     assert!(index.evidence(&ChunkId([2; 32]), 2000, false).unwrap().is_some());
 }
 
@@ -390,4 +390,21 @@ mod newest {
         let blocking = plan(collect::BLOCKING);
         assert!(blocking.iter().all(|line| line.contains("record_that_blocks")), "{blocking:#?}");
     }
+}
+
+/// Who reads for long holds up nobody who writes, also if both have taken the only connection.
+#[test]
+fn a_writer_does_not_wait_for_a_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(dir.path()).index;
+    index
+        .read(|db| {
+            let mut rows = db.prepare("SELECT key FROM meta")?;
+            let mut rows = rows.query([])?;
+            assert!(rows.next()?.is_some());
+            index.set_meta("key", b"value").unwrap();
+            assert_eq!(index.meta("key").unwrap().unwrap(), b"value");
+            Ok(())
+        })
+        .unwrap();
 }

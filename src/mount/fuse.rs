@@ -118,7 +118,7 @@ impl Fuse {
         work: impl Fn(&Vfs, Reach) -> Result<A> + Send + 'static,
         send: impl FnOnce(R, A) + Send + 'static,
     ) {
-        self.seats.take();
+        self.seats.asked();
         match guarded(|| work(&self.vfs, Reach::Memory)) {
             Ok(Ok(answer)) => send(reply, answer),
             Ok(Err(Error::WouldBlock)) => {

@@ -8,7 +8,8 @@
 //! Blanks in paths are written as `\040`.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,9 @@ pub(super) struct Mounted {
 
 /// What is mounted at a path, if anything; the last if several lie over each other.
 pub(super) fn at(point: &Path) -> io::Result<Option<Mounted>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
+    // Its length is not known before it is read, and each read would begin at 32 bytes.
+    let mut table = Vec::with_capacity(16 << 10);
+    File::open("/proc/self/mountinfo")?.read_to_end(&mut table)?;
     let mut mounted = table.split(|b| *b == b'\n').rev().filter_map(parse);
     Ok(mounted.find(|mounted| mounted.point == point))
 }

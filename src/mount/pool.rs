@@ -163,6 +163,10 @@ struct Watch {
 #[derive(Default)]
 struct Open {
     replies: BTreeMap<u64, (Instant, Arc<dyn Expire>)>,
+    /// The watchdog sleeps until somebody wakes it, and not until a deadline. It stays asleep
+    /// when the reply of that deadline was sent: whatever comes later has a later one, and
+    /// waking it for each question would cost as much as many an answer.
+    unset: bool,
     closed: bool,
 }
 
@@ -170,9 +174,8 @@ impl Watch {
     fn enter(&self, deadline: Instant, reply: Arc<dyn Expire>) -> u64 {
         let place = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = lock(&self.open);
-        let first = open.replies.is_empty();
         open.replies.insert(place, (deadline, reply));
-        if first {
+        if std::mem::take(&mut open.unset) {
             self.changed.notify_one();
         }
         place
@@ -193,7 +196,10 @@ impl Watch {
             let next = open.replies.first_key_value().map(|(place, (at, _))| (*place, *at));
             open = match next {
                 None if open.closed => return,
-                None => self.changed.wait(open).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    open.unset = true;
+                    self.changed.wait(open).unwrap_or_else(PoisonError::into_inner)
+                }
                 Some((place, at)) => {
                     let left = at.saturating_duration_since(now());
                     if left.is_zero() {
@@ -265,6 +271,19 @@ mod tests {
         drop(release);
         assert!(end.recv().is_err());
         assert!(answers.recv().is_err(), "one reply, one answer");
+    }
+
+    /// The watchdog, which was set by a question that was answered, wakes for the next one.
+    #[test]
+    fn a_stuck_question_behind_an_answered_one_is_refused() {
+        let pool = Pool::new(1, Duration::from_millis(50)).unwrap();
+        let (told, answers) = unbounded();
+        pool.run(Told(told.clone()), || (), Told::answer);
+        assert_eq!(answers.recv().unwrap(), "answered");
+        let (release, stuck) = bounded::<()>(0);
+        pool.run(Told(told), move || stuck.recv().unwrap_or_default(), Told::answer);
+        assert_eq!(answers.recv().unwrap(), "late");
+        drop(release);
     }
 
     /// As long as there may be more workers, no question waits for another's.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use lru::LruCache;
 
-use crate::base::error_chain;
+use crate::base::{ChunkId, error_chain};
 use crate::format::node::FileKind;
 use crate::mount::ahead::{Ahead, NODES_MAX, PUSH_BYTES_MAX, PUSH_FILE_MAX, PUSH_FILES_MAX};
 use crate::mount::counters::Counters;
@@ -66,6 +66,11 @@ pub(super) struct Row<'a> {
     pub(super) name: &'a [u8],
     pub(super) entry: Entry,
 }
+
+/// Directories among what was listed, by what is fetched of them first; not more than are
+/// worth fetching ahead.
+#[derive(Debug, Default)]
+pub(super) struct Dirs(Vec<ChunkId>);
 
 /// What `df` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,12 +149,14 @@ impl Vfs {
     }
 
     /// Shows the entries of a directory behind a position, until `show` says that
-    /// it has enough. Entries shown before an error stand.
+    /// it has enough. Entries shown before an error stand. Directories among them are added
+    /// to `dirs`, for [`Vfs::listed`].
     pub(super) fn readdir(
         &self,
         dir: u64,
         after: u64,
         reach: Reach,
+        dirs: &mut Dirs,
         show: &mut dyn FnMut(&Row<'_>) -> bool,
     ) -> Result<()> {
         if after < DOT_DOT {
@@ -165,18 +172,21 @@ impl Vfs {
                 return Ok(());
             }
         }
-        let mut nodes = Vec::new();
-        let listed = self.namespace.list(dir, after.max(DOT_DOT), reach, &mut |row| {
+        self.namespace.list(dir, after.max(DOT_DOT), reach, &mut |row| {
             if let Item::Entry { found, .. } = &row.item
-                && nodes.len() < NODES_MAX
+                && dirs.0.len() < NODES_MAX
             {
-                nodes.extend(Tree::first_node(found));
+                dirs.0.extend(Tree::first_node(found));
             }
             let entry = self.entry(&row.item, row.life);
             show(&Row { position: row.position, name: row.name, entry })
-        });
-        self.ahead.listed(&nodes);
-        listed
+        })
+    }
+
+    /// Fetches what directories hold that were listed. Called when the listing was answered:
+    /// who fetches would otherwise take the core from the answer.
+    pub(super) fn listed(&self, dirs: &Dirs) {
+        self.ahead.listed(&dirs.0);
     }
 
     /// From now on small files are pushed into the kernel ahead of who copies them.

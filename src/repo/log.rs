@@ -403,6 +403,7 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
             Err(error) => return Err(error.into()),
         }
     }
+    let mut notes: Vec<(&str, Vec<u8>)> = Vec::new();
     if let Some(lost) = lost {
         report.problems.push((
             lost.clone(),
@@ -410,7 +411,7 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
         ));
         report.lost = Some(lost);
     } else if let Some(latest) = latest {
-        index.set_meta(NEWEST, latest.as_bytes())?;
+        notes.push((NEWEST, latest.into_bytes()));
     }
     // A listing that takes long shows no single time: what it relies on could be gone
     // again before it ends. And what is condemned may stand in a record that cannot be
@@ -419,22 +420,21 @@ fn sync_once(repo: &Repository, full: bool, gone: &mut HashSet<RecordId>) -> Res
     let whole = report.lost.is_none() && read;
     if let Some(mark) = mark.filter(|_| whole && unchanged.is_none() && report.problems.is_empty())
     {
-        unchanged::keep(repo, &mark, &start)?;
+        notes.push(unchanged::note(&mark, &start));
     }
     let quick = |at: &UnixTime| ended.is_some_and(|end| end.since(*at) <= grace / 4);
     report.at = begun.filter(quick).filter(|_| whole);
-    if let Some(at) = report.at {
-        index.witness_packs(at.seconds)?;
-    }
     // What a later listing may leave out hangs on the store's time alone; the other is
     // for people.
-    store_time(repo, "synced", now)?;
+    let time = |at: UnixTime| at.seconds.to_be_bytes().to_vec();
+    notes.push(("synced", time(now)));
     if let Some(at) = begun {
-        store_time(repo, "listed", at)?;
+        notes.push(("listed", time(at)));
         if full {
-            store_time(repo, "listed-fully", at)?;
+            notes.push(("listed-fully", time(at)));
         }
     }
+    index.note_listing(&notes, report.at)?;
     Ok(report)
 }
 
@@ -451,8 +451,4 @@ fn stored_time(repo: &Repository, key: &str) -> Result<Option<UnixTime>> {
     let value = repo.index().meta(key)?;
     let seconds = value.and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
     Ok(seconds.map(|seconds| UnixTime::new(seconds, 0)))
-}
-
-fn store_time(repo: &Repository, key: &str, at: UnixTime) -> Result<()> {
-    Ok(repo.index().set_meta(key, &at.seconds.to_be_bytes())?)
 }

@@ -42,7 +42,7 @@ impl Shelf {
         };
         let reader = Arc::new(repo.reader(local, options)?);
         let seen = Mutex::new(seen(repo).ok());
-        let (ahead, states) = (Ahead::start(&reader), States::new(repo));
+        let (ahead, states) = (Ahead::new(&reader), States::new(repo));
         Ok(Shelf { repo: Arc::clone(repo), ahead, reader, states, seen })
     }
 

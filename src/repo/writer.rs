@@ -219,13 +219,10 @@ impl Writer {
             ChunkKind::Node => 0,
         };
         let to = (kind, number % DATA_PACKS);
-        Lane {
-            shared: Arc::clone(&self.shared),
-            frames: self.frames.clone(),
-            to,
-            open: RawFrame { to, plain: Vec::new(), chunks: Vec::new() },
-            upper: RawFrame { to, plain: Vec::new(), chunks: Vec::new() },
-        }
+        let [open, upper, top] =
+            std::array::from_fn(|_| RawFrame { to, plain: Vec::new(), chunks: Vec::new() });
+        let (shared, frames) = (Arc::clone(&self.shared), self.frames.clone());
+        Lane { shared, frames, to, open, upper, top }
     }
 
     /// Ends all stages and publishes `last` together with what is not published

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use asof::base::Clock;
 use asof::codec::chunker::Sizes;
+use asof::codec::hash::sha256;
 use asof::format::config::Parameters;
 use asof::ops::select::select;
 use asof::repo::reader::ReaderOptions;
@@ -107,6 +108,31 @@ fn two_long_files_lie_apart() {
     }
     let fetched = long.counter("fetched_bytes");
     assert!(fetched < (64 + 24) * MIB, "{fetched}");
+}
+
+/// Who looks at a snapshot opens a small frame, however many directories are in it.
+#[test]
+fn the_top_of_a_tree_lies_apart() {
+    let repo = create_with(Arc::new(MemoryStore::new()), true, &Parameters::default());
+    let dir = tempfile::tempdir().unwrap();
+    let name = |n: u32| sha256(&n.to_be_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+    for n in 0..2_000 {
+        let (top, upper, name): (_, _, String) = (n % 10, n % 200, name(n));
+        fs::create_dir_all(dir.path().join(format!("{top}/{upper}/{name}"))).unwrap();
+    }
+    repo.backup("s", dir.path());
+    let local = LocalOptions { cache_bytes: 0, ..repo.local() };
+    let options = ReaderOptions::default().for_directory();
+    let shelf = Shelf::open(&repo.open(), &local, options).unwrap();
+    let fetched_for = |path: &str| {
+        content_of(&shelf, &format!("s:/{path}"));
+        let counters = shelf.counters();
+        counters.iter().find(|(name, _)| *name == "fetched_bytes").unwrap().1
+    };
+    let top = fetched_for("7/17");
+    assert!(top < 16 << 10, "{top}");
+    let all = fetched_for(&format!("7/17/{}", name(17)));
+    assert!(all > 64 << 10, "{all}");
 }
 
 /// A restore goes through files pack by pack, and not by their names.

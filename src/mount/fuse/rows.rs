@@ -10,7 +10,7 @@ use fuser::{FileAttr, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 use crate::base::UnixTime;
 use crate::format::node::FileKind;
 use crate::mount::pool::{Refusal, Refuse, guarded};
-use crate::mount::vfs::{Attr, DOT_DOT, Entry, Row};
+use crate::mount::vfs::{Attr, DOT_DOT, Dirs, Entry, Row};
 use crate::view::error::{Error, Reach};
 
 use super::reply::{Fail, fail};
@@ -60,11 +60,12 @@ impl Fuse {
     /// Answers a piece of a listing: straight into the reply while everything is in
     /// memory, and what there is when it is not; from the pool if there is nothing.
     pub(super) fn rows<R: Rows>(&self, call: &'static str, dir: INodeNo, after: u64, mut reply: R) {
-        self.seats.take();
+        self.seats.asked();
         self.count(|c| &c.readdirs, 1);
         let mut upto = after;
+        let mut dirs = Dirs::default();
         let listed = guarded(|| {
-            self.vfs.readdir(dir.0, after, Reach::Memory, &mut |row| {
+            self.vfs.readdir(dir.0, after, Reach::Memory, &mut dirs, &mut |row| {
                 let full = reply.add_row(row);
                 if !full {
                     upto = row.position;
@@ -82,6 +83,7 @@ impl Fuse {
             Ok(Err(error)) => fail(&self.vfs, call, dir, reply, &error),
             Err(_) => self.counted(call, dir, reply).refuse(Refusal::Panicked),
         }
+        self.vfs.listed(&dirs);
     }
 
     /// Ends a listing. A program that copies reads the files next: the answer is kept back
@@ -111,24 +113,28 @@ impl Fuse {
         let vfs = Arc::clone(&self.vfs);
         let work = move || {
             let mut rows: Vec<(u64, Box<[u8]>, Entry)> = Vec::new();
-            let listed = vfs.readdir(dir.0, after, Reach::Store, &mut |row| {
+            let mut dirs = Dirs::default();
+            let listed = vfs.readdir(dir.0, after, Reach::Store, &mut dirs, &mut |row| {
                 rows.push((row.position, row.name.into(), row.entry));
                 rows.len() >= ROWS_MAX
             });
-            (listed, rows, vfs)
+            (listed, rows, dirs, vfs)
         };
         let counted = self.counted(call, dir, reply);
-        self.pool.run(counted, work, move |mut counted, (listed, rows, vfs)| match listed {
-            Err(error) if rows.is_empty() => fail(&vfs, call, dir, counted.reply, &error),
-            _ => {
-                for (position, name, entry) in &rows {
-                    let row = Row { position: *position, name, entry: *entry };
-                    if counted.reply.add_row(&row) {
-                        break;
+        self.pool.run(counted, work, move |mut counted, (listed, rows, dirs, vfs)| {
+            match listed {
+                Err(error) if rows.is_empty() => fail(&vfs, call, dir, counted.reply, &error),
+                _ => {
+                    for (position, name, entry) in &rows {
+                        let row = Row { position: *position, name, entry: *entry };
+                        if counted.reply.add_row(&row) {
+                            break;
+                        }
                     }
+                    counted.reply.send();
                 }
-                counted.reply.send();
             }
+            vfs.listed(&dirs);
         });
     }
 }

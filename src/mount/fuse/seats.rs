@@ -5,7 +5,10 @@
 //! The kernel hands requests to the loops in turn, wherever they are. With one loop a core,
 //! and each kept there, some requests find the loop that is where they were made: on two
 //! cores every other one. With many cores that would be luck, and a loop that may not move
-//! away from a busy core is slow, so there the loops are left alone.
+//! away from a busy core is slow, so there the loops are left alone. The same holds for who
+//! asks little: right after the start the threads that fetch ahead are on some core for
+//! milliseconds, and a loop that is kept there waits for them. It is kept only from when it
+//! has answered many questions.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,8 +19,11 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// With more cores loops are not kept on one.
 const CORES_MAX: usize = 4;
 
+/// Questions that come to a loop before it is kept on a core.
+const QUESTIONS_BEFORE: u32 = 64;
+
 thread_local! {
-    static IS_SEATED: Cell<bool> = const { Cell::new(false) };
+    static QUESTIONS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The cores that event loops can have, one each.
@@ -40,9 +46,12 @@ impl Seats {
         Seats { cores, taken: AtomicUsize::new(0) }
     }
 
-    /// Keeps the calling event loop on a core of its own from its first call on.
-    pub(super) fn take(&self) {
-        if IS_SEATED.replace(true) {
+    /// Called by an event loop for each question; keeps it on a core of its own when there
+    /// have been many.
+    pub(super) fn asked(&self) {
+        let before = QUESTIONS.get();
+        QUESTIONS.set(before.saturating_add(1));
+        if before != QUESTIONS_BEFORE {
             return;
         }
         let Some(core) = self.cores.get(self.taken.fetch_add(1, Ordering::Relaxed)) else { return };
@@ -71,14 +80,15 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_stays_where_it_sits() {
+    fn a_loop_sits_down_after_many_questions_and_stays_there() {
         let allowed = sched_getaffinity(None).unwrap();
         let core = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap();
         let seats = Seats { cores: vec![core], taken: AtomicUsize::new(0) };
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                seats.take();
-                seats.take();
+                (0..QUESTIONS_BEFORE).for_each(|_| seats.asked());
+                assert_eq!(sched_getaffinity(None).unwrap(), allowed);
+                (0..QUESTIONS_BEFORE).for_each(|_| seats.asked());
                 let own = sched_getaffinity(None).unwrap();
                 assert_eq!((own.count(), own.is_set(core)), (1, true));
             });

@@ -155,7 +155,7 @@ fn listings_go_on_where_they_stopped() {
         let (mut names, mut after) = (Vec::new(), 0);
         loop {
             let mut count = 0;
-            vfs.readdir(dir, after, Reach::Store, &mut |row| {
+            vfs.readdir(dir, after, Reach::Store, &mut Dirs::default(), &mut |row| {
                 names.push(String::from_utf8(row.name.to_vec()).unwrap());
                 after = row.position;
                 count += 1;
@@ -221,7 +221,8 @@ fn what_is_read_before_the_next_listing_is_pushed() {
     vfs.push_by(Pusher::start(library, Arc::default(), Box::new(sink), 2).unwrap());
     let after_listing = |path: &str| {
         let dir = found(&vfs, &format!("latest/s/{path}")).attr.ino;
-        vfs.readdir(dir, 0, Reach::Store, &mut |_| false).unwrap();
+        let mut dirs = Dirs::default();
+        vfs.readdir(dir, 0, Reach::Store, &mut dirs, &mut |_| false).unwrap();
         if let Some(done) = vfs.listing_ended(dir, &mut || {}) {
             done.recv().unwrap_err();
         }

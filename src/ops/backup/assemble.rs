@@ -67,10 +67,15 @@ struct OpenDir {
     leaves: Vec<LeafPart>,
 }
 
+/// Directories of that many levels are the top of a tree: what is backed up, and what is right
+/// below it.
+const TOP_LEVELS: usize = 2;
+
 /// Where nodes go: chunks into the lane, leaves into the scan.
 struct Sink<'a> {
     lane: &'a mut Lane,
     leaves: &'a mut Vec<LeafPart>,
+    is_top: bool,
 }
 
 impl NodeSink for Sink<'_> {
@@ -79,7 +84,7 @@ impl NodeSink for Sink<'_> {
     }
 
     fn upper_node(&mut self, bytes: Vec<u8>) -> repo::Result<ChunkId> {
-        self.lane.upper_node(bytes)
+        if self.is_top { self.lane.top_node(&bytes) } else { self.lane.upper_node(bytes) }
     }
 
     fn leaf(&mut self, bytes: &[u8], inodes: &[u64]) {
@@ -224,12 +229,13 @@ impl<'a> Assembler<'a> {
     }
 
     fn add_to_parent(&mut self, draft: Draft, inode: u64, same: bool) -> Result<()> {
+        let is_top = self.dirs.len() <= TOP_LEVELS;
         let Some(dir) = self.dirs.last_mut() else {
             self.root = Some(draft);
             return Ok(());
         };
         dir.unchanged &= same;
-        let mut sink = Sink { lane: &mut self.lane, leaves: &mut dir.leaves };
+        let mut sink = Sink { lane: &mut self.lane, leaves: &mut dir.leaves, is_top };
         dir.builder.add(draft, inode, &mut sink)?;
         // Only the leaves of a directory that is long are written before it ends.
         if dir.leaves.len() > 4 {
@@ -250,7 +256,8 @@ impl<'a> Assembler<'a> {
             }
             return self.add_to_parent(before.entry_of(dir.draft), dir.inode, dir.same);
         }
-        let mut sink = Sink { lane: &mut self.lane, leaves: &mut dir.leaves };
+        let is_top = self.dirs.len() < TOP_LEVELS;
+        let mut sink = Sink { lane: &mut self.lane, leaves: &mut dir.leaves, is_top };
         let stored = dir.builder.finish(&mut sink)?;
         let leaves = std::mem::take(&mut dir.leaves);
         let first = dir.parts;

@@ -20,8 +20,8 @@ pub(super) fn is_unchanged(repo: &Repository, mark: &Mark, start: &str) -> Resul
     Ok(from.is_some_and(|from| from <= start.as_bytes()))
 }
 
-/// Keeps the mark that the log had before a listing from `start` on, of which everything is
-/// known now.
-pub(super) fn keep(repo: &Repository, mark: &Mark, start: &str) -> Result<()> {
-    Ok(repo.index().set_meta(KEY, &[&mark.names, start.as_bytes()].concat())?)
+/// What is to be remembered of the mark that the log had before a listing from `start` on, of
+/// which everything is known now.
+pub(super) fn note(mark: &Mark, start: &str) -> (&'static str, Vec<u8>) {
+    (KEY, [&mark.names, start.as_bytes()].concat())
 }

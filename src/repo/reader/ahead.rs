@@ -8,10 +8,10 @@
 //! queue and the memory cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use lru::LruCache;
 
 use super::{Behind, Reader, Run};
@@ -43,8 +43,10 @@ pub enum Hint {
 
 /// Fetches ahead for one reader.
 pub struct Ahead {
+    reader: Arc<Reader>,
     hints: Option<Sender<Hint>>,
-    workers: Vec<JoinHandle<()>>,
+    queue: Receiver<Hint>,
+    workers: OnceLock<Vec<JoinHandle<()>>>,
     streams: Mutex<LruCache<ChunkId, Stream>>,
     dropped: AtomicU64,
 }
@@ -79,42 +81,35 @@ fn name_of(content: &FileContent) -> Option<ChunkId> {
 }
 
 impl Ahead {
-    /// Starts the threads.
+    /// Fetches ahead for that reader. The threads are started by the first hint: who asks for
+    /// one thing and ends has no use for them.
     #[must_use]
-    pub fn start(reader: &Arc<Reader>) -> Ahead {
+    pub fn new(reader: &Arc<Reader>) -> Ahead {
         let (hints, queue) = bounded::<Hint>(QUEUE);
-        let workers = (0..reader.fetchers())
-            .filter_map(|n| {
-                let (reader, queue) = (Arc::clone(reader), queue.clone());
-                std::thread::Builder::new()
-                    .name(format!("fetch-{n}"))
-                    .spawn(move || {
-                        for hint in queue {
-                            // The reader meets the same error, and reports it.
-                            let _ = match hint {
-                                Hint::Chunks(ids) => reader.warm(&ids),
-                                Hint::Behind(behind) => reader.open_behind(behind),
-                                Hint::List(content, at) => reader.list(&content, at).map(|_| ()),
-                                Hint::Run(run) => reader.fetch_run(run),
-                                Hint::Nodes(ids, contents) => reader.warm_nodes(&ids, contents),
-                            };
-                        }
-                    })
-                    .ok()
-            })
-            .collect();
         #[allow(clippy::unwrap_used)]
         let streams = LruCache::new(std::num::NonZeroUsize::new(STREAMS).unwrap());
         Ahead {
+            reader: Arc::clone(reader),
             hints: Some(hints),
-            workers,
+            queue,
+            workers: OnceLock::new(),
             streams: Mutex::new(streams),
             dropped: AtomicU64::new(0),
         }
     }
 
+    fn start(&self) -> Vec<JoinHandle<()>> {
+        let start = |n| {
+            let (reader, queue) = (Arc::clone(&self.reader), self.queue.clone());
+            let work = move || queue.iter().for_each(|hint| follow(&reader, hint));
+            std::thread::Builder::new().name(format!("fetch-{n}")).spawn(work).ok()
+        };
+        (0..self.reader.fetchers()).filter_map(start).collect()
+    }
+
     /// Asks for something. Returns at once.
     pub fn hint(&self, hint: Hint) {
+        self.workers.get_or_init(|| self.start());
         if let Some(hints) = &self.hints
             && let Err(TrySendError::Full(_)) = hints.try_send(hint)
         {
@@ -196,8 +191,19 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.hints = None;
-        for worker in self.workers.drain(..) {
+        for worker in self.workers.take().into_iter().flatten() {
             let _ = worker.join();
         }
     }
+}
+
+/// What a thread does for a hint. The reader meets the same error, and reports it.
+fn follow(reader: &Reader, hint: Hint) {
+    let _ = match hint {
+        Hint::Chunks(ids) => reader.warm(&ids),
+        Hint::Behind(behind) => reader.open_behind(behind),
+        Hint::List(content, at) => reader.list(&content, at).map(|_| ()),
+        Hint::Run(run) => reader.fetch_run(run),
+        Hint::Nodes(ids, contents) => reader.warm_nodes(&ids, contents),
+    };
 }

@@ -6,7 +6,8 @@
 //! Nodes of directories with others below them have frames of their own. A small backup
 //! stores new ones on the way to every change, and the next backup makes most of them out of
 //! date; those of directories of files stay in use, and whoever reads them years and a
-//! thousand backups later should not unpack the others with them.
+//! thousand backups later should not unpack the others with them. Those at the top of a tree
+//! have one apart from these: it is small, and all that who only looks at a snapshot needs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,8 @@ pub struct Lane {
     pub(super) open: RawFrame,
     /// The same for nodes that are soon out of date.
     pub(super) upper: RawFrame,
+    /// The same for those of them at the top of a tree.
+    pub(super) top: RawFrame,
 }
 
 impl Lane {
@@ -82,6 +85,15 @@ impl Lane {
         Ok(())
     }
 
+    /// Stores a node of a directory at the top of a tree, with directories below it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lane::add`].
+    pub fn top_node(&mut self, bytes: &[u8]) -> Result<ChunkId> {
+        self.add_to(bytes, &sha256(bytes), |lane| &mut lane.top)
+    }
+
     fn store(&mut self, id: ChunkId, plain: &[u8], frame: Choose) -> Result<()> {
         self.shared.chunks_new.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
@@ -109,7 +121,8 @@ impl Lane {
     /// As [`Lane::add`].
     pub fn flush(&mut self) -> Result<()> {
         self.close(|lane| &mut lane.open)?;
-        self.close(|lane| &mut lane.upper)
+        self.close(|lane| &mut lane.upper)?;
+        self.close(|lane| &mut lane.top)
     }
 
     fn close(&mut self, frame: Choose) -> Result<()> {
