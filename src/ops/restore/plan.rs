@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crossbeam_channel::Sender;
 
 use super::Restore;
-use super::files::FileJob;
+use super::files::{FileJob, Group};
 use crate::base::ChunkId;
 use crate::format::node::{Entry, FileKind, LinkId, Owner};
 use crate::ops::select::Selected;
@@ -18,6 +18,12 @@ use crate::target::Attributes;
 
 /// So many files are hinted to the reader at once, when the writers are at those before them.
 const HINT_FILES: usize = 64;
+/// At most so many files are handed to a writer at once: fewer than are hinted, so that the
+/// writers share those of a hint, and it comes well before its files.
+pub(super) const GROUP_FILES: usize = 16;
+/// A group with so many bytes gets no more files, lest its writer be long at work when the
+/// others have none.
+const GROUP_BYTES: u64 = 1 << 20;
 /// So many files are gathered and written in the order in which they are stored: of a tree
 /// that grew by many backups they lie here and there.
 pub(super) const ORDERED_FILES: usize = 1024;
@@ -30,7 +36,7 @@ pub(super) struct Plan<'a> {
     restore: &'a Restore<'a>,
     include: Option<Rules>,
     exclude: Option<Rules>,
-    jobs: Sender<FileJob>,
+    groups: Sender<Group>,
     batch: Vec<FileJob>,
     ends: Ends,
 }
@@ -61,9 +67,9 @@ impl<'a> Plan<'a> {
         restore: &'a Restore<'a>,
         include: Option<Rules>,
         exclude: Option<Rules>,
-        jobs: Sender<FileJob>,
+        groups: Sender<Group>,
     ) -> Plan<'a> {
-        Plan { restore, include, exclude, jobs, batch: Vec::new(), ends: Ends::default() }
+        Plan { restore, include, exclude, groups, batch: Vec::new(), ends: Ends::default() }
     }
 
     /// Makes everything but the contents of files, and hands those to the writers.
@@ -216,8 +222,6 @@ impl<'a> Plan<'a> {
                 attributes,
                 linked: entry.link.is_some(),
                 fresh,
-                soon: Vec::new(),
-                underway: self.restore.underway.one_more(),
             });
             if self.batch.len() >= ORDERED_FILES {
                 self.flush()?;
@@ -232,6 +236,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// Hands what was gathered to the writers, in groups.
     fn flush(&mut self) -> Result<()> {
         let library = self.restore.library;
         let batch = std::mem::take(&mut self.batch);
@@ -242,21 +247,41 @@ impl<'a> Plan<'a> {
         };
         let mut jobs: Vec<Option<FileJob>> = batch.into_iter().map(Some).collect();
         let hints = self.restore.target.is_some();
-        let soon = |group: Option<&&[usize]>| -> Vec<FileContent> {
-            let group = group.filter(|_| hints).copied().unwrap_or_default();
-            group.iter().map(|n| contents[*n].clone()).collect()
+        let soon = |hinted: Option<&&[usize]>| -> Vec<FileContent> {
+            let hinted = hinted.filter(|_| hints).copied().unwrap_or_default();
+            hinted.iter().map(|n| contents[*n].clone()).collect()
         };
-        let mut groups = order.chunks(HINT_FILES).peekable();
-        let mut hint = soon(groups.peek());
-        while let Some(group) = groups.next() {
-            hint.extend(soon(groups.peek()));
-            for mut job in group.iter().filter_map(|n| jobs[*n].take()) {
-                job.soon = std::mem::take(&mut hint);
-                self.jobs.send(job).map_err(|_| repo::Error::Worker("the file writers".into()))?;
+        let mut all_hinted = order.chunks(HINT_FILES).peekable();
+        let mut hint = soon(all_hinted.peek());
+        while let Some(hinted) = all_hinted.next() {
+            hint.extend(soon(all_hinted.peek()));
+            let mut files = hinted.iter().filter_map(|n| jobs[*n].take()).peekable();
+            while files.peek().is_some() {
+                let group = Group {
+                    files: next_group(&mut files),
+                    soon: std::mem::take(&mut hint),
+                    underway: self.restore.underway.one_more(),
+                };
+                let sent = self.groups.send(group);
+                sent.map_err(|_| repo::Error::Worker("the file writers".into()))?;
             }
         }
         Ok(())
     }
+}
+
+/// The next files that one writer gets.
+fn next_group(files: &mut impl Iterator<Item = FileJob>) -> Vec<FileJob> {
+    let mut bytes = 0;
+    let mut group = Vec::new();
+    while group.len() < GROUP_FILES
+        && bytes < GROUP_BYTES
+        && let Some(job) = files.next()
+    {
+        bytes = job.content.size().saturating_add(bytes);
+        group.push(job);
+    }
+    group
 }
 
 /// Makes the directories above a path that patterns left unmade.
