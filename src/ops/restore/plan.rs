@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::Restore;
 use super::files::{FileJob, Group};
-use crate::base::ChunkId;
+use crate::base::{ChunkId, Kind};
 use crate::format::node::{Entry, FileKind, LinkId, Owner};
 use crate::ops::select::Selected;
 use crate::ops::{Error, Result};
@@ -185,11 +185,17 @@ impl<'a> Plan<'a> {
         self.restore.count(|report| report.dirs += 1);
         self.restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(target) = &self.restore.target {
-            let made = make_parents(self.restore, path).and_then(|()| match target.stat(path) {
-                Ok(Some(meta)) if meta.kind != source::FileKind::Dir => {
-                    target.remove(path).and_then(|_| target.make_dir(path))
+            // Nearly always there is room, and what is above it is made.
+            let made = target.make_dir(path).or_else(|error| match error.kind() {
+                Kind::NotFound => {
+                    make_parents(self.restore, path)?;
+                    target.make_dir(path)
                 }
-                _ => target.make_dir(path),
+                Kind::AlreadyExists => {
+                    target.remove(path)?;
+                    target.make_dir(path)
+                }
+                _ => Err(error),
             });
             match made {
                 Ok(made) => fresh = made,
@@ -230,7 +236,7 @@ impl<'a> Plan<'a> {
         }
         self.restore.count(|report| report.others += 1);
         self.restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if let Err(error) = make_special(self.restore, entry, &path, &attributes) {
+        if let Err(error) = make_special(self.restore, entry, &path, &attributes, fresh) {
             self.restore.problem(&path, &error);
         }
         Ok(())
@@ -303,9 +309,12 @@ fn make_special(
     entry: &Entry,
     path: &[u8],
     attributes: &Attributes,
+    fresh: bool,
 ) -> std::result::Result<(), crate::target::Error> {
     let Some(target) = &restore.target else { return Ok(()) };
-    clear_way(restore, path)?;
+    if !fresh {
+        clear_way(restore, path)?;
+    }
     match (&entry.target, attributes.kind) {
         (Some(to), source::FileKind::Symlink) => target.make_symlink(path, to)?,
         (_, kind) => target.make_special(path, kind, entry.device.unwrap_or_default())?,
