@@ -16,8 +16,9 @@ use rustix::fs::{Mode, OFlags, openat};
 use crate::target::lock;
 
 /// How many directories are remembered, and so kept open: files come in the order in which they
-/// are stored, which goes to and fro between those of some hundred.
-const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// are stored, which goes to and fro between those of some hundred, while as many are made for
+/// the next. It is half of what a process may open where nobody set another limit.
+const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
 #[derive(Debug)]
 pub(super) struct Dirs {
