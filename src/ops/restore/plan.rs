@@ -277,7 +277,7 @@ impl<'a> Plan<'a> {
 }
 
 /// The next files that one writer gets.
-fn next_group(files: &mut impl Iterator<Item = FileJob>) -> Vec<FileJob> {
+pub(super) fn next_group(files: &mut impl Iterator<Item = FileJob>) -> Vec<FileJob> {
     let mut bytes = 0;
     let mut group = Vec::new();
     while group.len() < GROUP_FILES
