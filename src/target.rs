@@ -75,6 +75,8 @@ impl Error {
 pub struct Target {
     dirs: Dirs,
     owners: Mutex<Owners>,
+    /// The process, and how many temporary names it had: what the next is made of.
+    process: i32,
     temporary: AtomicU64,
     euid: u32,
 }
@@ -94,6 +96,7 @@ impl Target {
         Ok(Target {
             dirs: Dirs::new(root),
             owners: Mutex::default(),
+            process: rustix::process::getpid().as_raw_pid(),
             temporary: AtomicU64::new(0),
             euid: rustix::process::geteuid().as_raw(),
         })
@@ -229,7 +232,7 @@ impl Target {
             let (temporary, fd) = self.under_temporary_name(|temporary| {
                 openat(&dir, temporary, flags | OFlags::NOFOLLOW, mode)
             })?;
-            Ok(FileWriter::new(dir, name.into(), temporary, fd, shown(path)))
+            Ok(FileWriter::new(dir, path, name, temporary, fd))
         };
         create().map_err(failed("create", path))
     }
@@ -276,9 +279,8 @@ impl Target {
         attributes: &Attributes,
         options: ApplyOptions,
     ) -> Result<Outcome, Error> {
-        attributes::apply(file.fd(), false, attributes, options, &self.owners).map_err(|source| {
-            Error { action: "set the attributes of", path: file.path().to_owned(), source }
-        })
+        attributes::apply(file.fd(), false, attributes, options, &self.owners)
+            .map_err(failed("set the attributes of", file.path()))
     }
 
     /// The names in a directory, in byte order.
@@ -375,10 +377,9 @@ impl Target {
         &self,
         make: impl Fn(&[u8]) -> rustix::io::Result<T>,
     ) -> io::Result<(Vec<u8>, T)> {
-        let process = rustix::process::getpid().as_raw_nonzero();
         loop {
             let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".asof-restore-{process:x}-{number:x}").into_bytes();
+            let name = format!(".asof-restore-{:x}-{number:x}", self.process).into_bytes();
             match make(&name) {
                 Ok(made) => return Ok((name, made)),
                 Err(Errno::EXIST) => {}
@@ -389,8 +390,8 @@ impl Target {
 }
 
 fn failed(action: &'static str, path: &[u8]) -> impl Fn(io::Error) -> Error {
-    let path = if path.is_empty() { ".".to_owned() } else { shown(path) };
-    move |source| Error { action, path: path.clone(), source }
+    let path = if path.is_empty() { b"." } else { path };
+    move |source| Error { action, path: shown(path), source }
 }
 
 /// Poison means that a thread panicked while it looked a name up; the names are whole.

@@ -1,15 +1,17 @@
 //! `restore`: a part of a snapshot becomes files again.
 //!
 //! The tree is gone through once, in order: directories, links and devices are
-//! made on the way, files are handed to writers that read and write side by side.
+//! made on the way, files are handed in groups to writers that read and write side by side.
 //! Names of files with several names are linked when their first is written, and
 //! directories get their attributes when nothing is made in them any more, the deepest
-//! first, since writing into them changes their times. A file is written beside its place and moved there
-//! when it is whole, so an interrupted restore leaves no half file under a name,
-//! and running it again goes on where it stopped.
+//! first, since writing into them changes their times. A file is written beside its
+//! place and moved there when it is whole, so an interrupted restore leaves no half file
+//! under a name, and running it again goes on where it stopped.
 
 mod files;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -136,9 +138,9 @@ impl Restore<'_> {
     }
 }
 
-/// How many files may wait for a writer: while the next are gathered and put in order, those of
-/// the last batch keep the writers at work.
-const WAITING: usize = plan::ORDERED_FILES;
+/// How many groups may wait for a writer, with as many files as a batch has: while the next are
+/// gathered and put in order, those of the last batch keep the writers at work.
+const WAITING: usize = plan::ORDERED_FILES / plan::GROUP_FILES;
 
 /// Restores what was selected into a directory.
 ///
@@ -190,14 +192,14 @@ pub fn restore(
     };
     let writers =
         std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8);
-    let (jobs, queue) = bounded(WAITING);
+    let (groups, queue) = bounded(WAITING);
     let planned = std::thread::scope(|scope| {
         for _ in 0..writers {
             let (restore, queue) = (&restore, queue.clone());
             scope.spawn(move || files::write_all(restore, &queue));
         }
         drop(queue);
-        plan::Plan::new(&restore, include, exclude, jobs).walk(selected)
+        plan::Plan::new(&restore, include, exclude, groups).walk(selected)
     });
     let finished = planned.and_then(|ends| {
         restore.check()?;

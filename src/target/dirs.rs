@@ -2,8 +2,8 @@
 //! anything.
 //!
 //! Each component is opened by itself, and must be a directory and no symlink. The
-//! directories used last are remembered, so that a restore that goes through a tree in
-//! order opens each once.
+//! directories used last are remembered, and those on the way to them, so that a restore
+//! that goes through a tree in order opens each once.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -43,18 +43,19 @@ impl Dirs {
             }
             end = path[..end].iter().rposition(|b| *b == b'/').unwrap_or(0);
         };
-        if end == path.len() {
-            return Ok(at);
-        }
-        let rest = if end == 0 { path } else { &path[end + 1..] };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for name in rest.split(|b| *b == b'/') {
+        while end < path.len() {
+            let start = if end == 0 { 0 } else { end + 1 };
+            let length = path[start..].iter().position(|b| *b == b'/');
+            end = length.map_or(path.len(), |length| start + length);
+            let name = &path[start..end];
             if !is_name(name) {
                 return Err(outside());
             }
             at = Arc::new(openat(at.as_fd(), name, flags, Mode::empty())?);
+            // Those above it too: they are the way to what is beside it.
+            lock(&self.known).put(path[..end].into(), Arc::clone(&at));
         }
-        lock(&self.known).put(path.into(), Arc::clone(&at));
         Ok(at)
     }
 
@@ -76,4 +77,31 @@ pub(super) fn is_name(name: &[u8]) -> bool {
 /// The refusal of a path that is not one below the target.
 pub(super) fn outside() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a path below the target")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_remembered_with_those_above_it_until_all_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+        let dirs = Dirs::new(std::fs::File::open(dir.path()).unwrap().into());
+        dirs.open(b"a/b/c").unwrap();
+        let known = || [&b"a"[..], b"a/b", b"a/b/c", b"b"].map(|path| dirs.recall(path).is_some());
+        assert_eq!(known(), [true, true, true, false]);
+        dirs.forget();
+        assert_eq!(known(), [false; 4]);
+    }
+
+    #[test]
+    fn a_path_with_anything_but_names_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let dirs = Dirs::new(std::fs::File::open(dir.path()).unwrap().into());
+        for path in [&b"/"[..], b"/a", b"a/", b"a//b", b"a/./b", b"a/../a", b"a/b/"] {
+            assert_eq!(dirs.open(path).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, ftruncate, renameat, unlinkat};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
-use crate::target::Error;
+use crate::target::{Error, failed};
 
 /// A regular file that is being written under another name.
 ///
@@ -16,27 +16,28 @@ use crate::target::Error;
 #[derive(Debug)]
 pub struct FileWriter {
     dir: Arc<OwnedFd>,
-    name: Box<[u8]>,
+    path: Box<[u8]>,
+    /// Where its name begins in the path.
+    name_at: usize,
     /// The name it has now; empty when it has its real one.
     temporary: Vec<u8>,
     fd: OwnedFd,
-    path: String,
 }
 
 impl FileWriter {
     pub(super) fn new(
         dir: Arc<OwnedFd>,
-        name: Box<[u8]>,
+        path: &[u8],
+        name: &[u8],
         temporary: Vec<u8>,
         fd: OwnedFd,
-        path: String,
     ) -> FileWriter {
-        FileWriter { dir, name, temporary, fd, path }
+        FileWriter { dir, path: path.into(), name_at: path.len() - name.len(), temporary, fd }
     }
 
-    /// The path that it will have, for messages.
+    /// The path that it will have.
     #[must_use]
-    pub fn path(&self) -> &str {
+    pub fn path(&self) -> &[u8] {
         &self.path
     }
 
@@ -88,7 +89,8 @@ impl FileWriter {
     ///
     /// If it cannot be renamed; the file is gone then.
     pub fn finish(mut self) -> Result<(), Error> {
-        let renamed = renameat(&self.dir, &self.temporary[..], &self.dir, &*self.name);
+        let name = &self.path[self.name_at..];
+        let renamed = renameat(&self.dir, &self.temporary[..], &self.dir, name);
         match renamed {
             Ok(()) => {
                 self.temporary.clear();
@@ -100,7 +102,7 @@ impl FileWriter {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> Error {
-        Error { action, path: self.path.clone(), source }
+        failed(action, &self.path)(source)
     }
 }
 

@@ -26,13 +26,19 @@ pub(super) struct FileJob {
     pub(super) linked: bool,
     /// Its directory was made for it, so nothing can be in its place.
     pub(super) fresh: bool,
-    /// Files to be written soon, of which the reader is told when this one's turn comes.
+}
+
+/// Files that one writer writes, one after the other: to hand over each by itself would cost
+/// more than to write the small ones.
+pub(super) struct Group {
+    pub(super) files: Vec<FileJob>,
+    /// Files to be written soon, of which the reader is told when this group's turn comes.
     pub(super) soon: Vec<FileContent>,
-    /// Until it is dropped, the file is not written.
+    /// Until it is dropped, the files are not written.
     pub(super) underway: OneUnderway,
 }
 
-/// How many files are to be written and are not yet.
+/// How many groups are to be written and are not yet.
 #[derive(Default)]
 pub(crate) struct Underway(Arc<(Mutex<usize>, Condvar)>);
 
@@ -52,12 +58,6 @@ impl Underway {
         while *count > 0 {
             count = self.0.1.wait(count).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-}
-
-impl OneUnderway {
-    fn end(self) {
-        drop(self);
     }
 }
 
@@ -85,19 +85,21 @@ enum Failure {
 }
 
 /// Writes files until there are no more.
-pub(super) fn write_all(restore: &Restore<'_>, jobs: &Receiver<FileJob>) {
-    for job in jobs {
-        if restore.stop.is_raised() {
-            continue;
+pub(super) fn write_all(restore: &Restore<'_>, groups: &Receiver<Group>) {
+    for Group { files, soon, underway } in groups {
+        if !soon.is_empty() && !restore.stop.is_raised() {
+            restore.library.prefetch(&soon);
         }
-        if !job.soon.is_empty() {
-            restore.library.prefetch(&job.soon);
+        for job in files {
+            if restore.stop.is_raised() {
+                break;
+            }
+            if let Err(error) = write(restore, &job) {
+                restore.problem(&job.path, &error);
+            }
+            restore.progress.files.fetch_add(1, Ordering::Relaxed);
         }
-        if let Err(error) = write(restore, &job) {
-            restore.problem(&job.path, &error);
-        }
-        restore.progress.files.fetch_add(1, Ordering::Relaxed);
-        job.underway.end();
+        drop(underway);
     }
 }
 

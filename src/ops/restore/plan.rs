@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use crossbeam_channel::Sender;
 
 use super::Restore;
-use super::files::FileJob;
-use crate::base::ChunkId;
+use super::files::{FileJob, Group};
+use crate::base::{ChunkId, Kind};
 use crate::format::node::{Entry, FileKind, LinkId, Owner};
 use crate::ops::select::Selected;
 use crate::ops::{Error, Result};
@@ -18,6 +18,12 @@ use crate::target::Attributes;
 
 /// So many files are hinted to the reader at once, when the writers are at those before them.
 const HINT_FILES: usize = 64;
+/// At most so many files are handed to a writer at once: fewer than are hinted, so that the
+/// writers share those of a hint, and it comes well before its files.
+pub(super) const GROUP_FILES: usize = 16;
+/// A group with so many bytes gets no more files, lest its writer be long at work when the
+/// others have none.
+const GROUP_BYTES: u64 = 1 << 20;
 /// So many files are gathered and written in the order in which they are stored: of a tree
 /// that grew by many backups they lie here and there.
 pub(super) const ORDERED_FILES: usize = 1024;
@@ -30,7 +36,7 @@ pub(super) struct Plan<'a> {
     restore: &'a Restore<'a>,
     include: Option<Rules>,
     exclude: Option<Rules>,
-    jobs: Sender<FileJob>,
+    groups: Sender<Group>,
     batch: Vec<FileJob>,
     ends: Ends,
 }
@@ -61,9 +67,9 @@ impl<'a> Plan<'a> {
         restore: &'a Restore<'a>,
         include: Option<Rules>,
         exclude: Option<Rules>,
-        jobs: Sender<FileJob>,
+        groups: Sender<Group>,
     ) -> Plan<'a> {
-        Plan { restore, include, exclude, jobs, batch: Vec::new(), ends: Ends::default() }
+        Plan { restore, include, exclude, groups, batch: Vec::new(), ends: Ends::default() }
     }
 
     /// Makes everything but the contents of files, and hands those to the writers.
@@ -179,11 +185,17 @@ impl<'a> Plan<'a> {
         self.restore.count(|report| report.dirs += 1);
         self.restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(target) = &self.restore.target {
-            let made = make_parents(self.restore, path).and_then(|()| match target.stat(path) {
-                Ok(Some(meta)) if meta.kind != source::FileKind::Dir => {
-                    target.remove(path).and_then(|_| target.make_dir(path))
+            // Nearly always there is room, and what is above it is made.
+            let made = target.make_dir(path).or_else(|error| match error.kind() {
+                Kind::NotFound => {
+                    make_parents(self.restore, path)?;
+                    target.make_dir(path)
                 }
-                _ => target.make_dir(path),
+                Kind::AlreadyExists => {
+                    target.remove(path)?;
+                    target.make_dir(path)
+                }
+                _ => Err(error),
             });
             match made {
                 Ok(made) => fresh = made,
@@ -216,8 +228,6 @@ impl<'a> Plan<'a> {
                 attributes,
                 linked: entry.link.is_some(),
                 fresh,
-                soon: Vec::new(),
-                underway: self.restore.underway.one_more(),
             });
             if self.batch.len() >= ORDERED_FILES {
                 self.flush()?;
@@ -226,12 +236,13 @@ impl<'a> Plan<'a> {
         }
         self.restore.count(|report| report.others += 1);
         self.restore.progress.files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if let Err(error) = make_special(self.restore, entry, &path, &attributes) {
+        if let Err(error) = make_special(self.restore, entry, &path, &attributes, fresh) {
             self.restore.problem(&path, &error);
         }
         Ok(())
     }
 
+    /// Hands what was gathered to the writers, in groups.
     fn flush(&mut self) -> Result<()> {
         let library = self.restore.library;
         let batch = std::mem::take(&mut self.batch);
@@ -242,21 +253,41 @@ impl<'a> Plan<'a> {
         };
         let mut jobs: Vec<Option<FileJob>> = batch.into_iter().map(Some).collect();
         let hints = self.restore.target.is_some();
-        let soon = |group: Option<&&[usize]>| -> Vec<FileContent> {
-            let group = group.filter(|_| hints).copied().unwrap_or_default();
-            group.iter().map(|n| contents[*n].clone()).collect()
+        let soon = |hinted: Option<&&[usize]>| -> Vec<FileContent> {
+            let hinted = hinted.filter(|_| hints).copied().unwrap_or_default();
+            hinted.iter().map(|n| contents[*n].clone()).collect()
         };
-        let mut groups = order.chunks(HINT_FILES).peekable();
-        let mut hint = soon(groups.peek());
-        while let Some(group) = groups.next() {
-            hint.extend(soon(groups.peek()));
-            for mut job in group.iter().filter_map(|n| jobs[*n].take()) {
-                job.soon = std::mem::take(&mut hint);
-                self.jobs.send(job).map_err(|_| repo::Error::Worker("the file writers".into()))?;
+        let mut all_hinted = order.chunks(HINT_FILES).peekable();
+        let mut hint = soon(all_hinted.peek());
+        while let Some(hinted) = all_hinted.next() {
+            hint.extend(soon(all_hinted.peek()));
+            let mut files = hinted.iter().filter_map(|n| jobs[*n].take()).peekable();
+            while files.peek().is_some() {
+                let group = Group {
+                    files: next_group(&mut files),
+                    soon: std::mem::take(&mut hint),
+                    underway: self.restore.underway.one_more(),
+                };
+                let sent = self.groups.send(group);
+                sent.map_err(|_| repo::Error::Worker("the file writers".into()))?;
             }
         }
         Ok(())
     }
+}
+
+/// The next files that one writer gets.
+pub(super) fn next_group(files: &mut impl Iterator<Item = FileJob>) -> Vec<FileJob> {
+    let mut bytes = 0;
+    let mut group = Vec::new();
+    while group.len() < GROUP_FILES
+        && bytes < GROUP_BYTES
+        && let Some(job) = files.next()
+    {
+        bytes = job.content.size().saturating_add(bytes);
+        group.push(job);
+    }
+    group
 }
 
 /// Makes the directories above a path that patterns left unmade.
@@ -278,9 +309,12 @@ fn make_special(
     entry: &Entry,
     path: &[u8],
     attributes: &Attributes,
+    fresh: bool,
 ) -> std::result::Result<(), crate::target::Error> {
     let Some(target) = &restore.target else { return Ok(()) };
-    clear_way(restore, path)?;
+    if !fresh {
+        clear_way(restore, path)?;
+    }
     match (&entry.target, attributes.kind) {
         (Some(to), source::FileKind::Symlink) => target.make_symlink(path, to)?,
         (_, kind) => target.make_special(path, kind, entry.device.unwrap_or_default())?,
