@@ -92,18 +92,6 @@ impl PackInfo {
         start..end
     }
 
-    /// The sealed bytes of a frame, out of some of the pack's that begin at `base`.
-    fn part(&self, number: usize, bytes: &Bytes, base: u64) -> Result<Bytes> {
-        let frame = &self.directory.frames[number];
-        let from = usize::try_from(frame.offset - base).unwrap_or(usize::MAX);
-        let behind = from.saturating_add(frame.sealed_len as usize);
-        if behind > bytes.len() {
-            let short = FormatError::malformed("pack", "it ends too soon");
-            return Err(Error::object(names::pack(self.id))(short));
-        }
-        Ok(bytes.slice(from..behind))
-    }
-
     fn range(&self, frames: Range<usize>) -> Range<u64> {
         let all = &self.directory.frames;
         match (all.get(frames.start), frames.end.checked_sub(1).and_then(|last| all.get(last))) {
@@ -374,21 +362,31 @@ impl Frames {
         if self.is_here(pack, frame) {
             return Ok(());
         }
-        let (bytes, base) = self.get(pack, claim.whole.clone())?;
-        for number in claim.whole {
-            self.keep_sealed(pack, number, pack.part(number, &bytes, base)?);
+        for (number, sealed) in self.get(pack, claim.whole)? {
+            self.keep_sealed(pack, number, sealed);
         }
         Ok(())
     }
 
-    /// One GET of neighbouring frames. Returns the bytes and where they begin in the pack.
-    fn get(&self, pack: &PackInfo, frames: Range<usize>) -> Result<(Bytes, u64)> {
-        let range = pack.range(frames);
-        let base = range.start;
-        let bytes = self.store.get_range(&names::pack(pack.id), range)?;
+    /// One GET of neighbouring frames. Each is sealed, and in memory of its own: one that
+    /// nobody wants yet keeps no others.
+    fn get(
+        &self,
+        pack: &PackInfo,
+        frames: Range<usize>,
+    ) -> Result<impl Iterator<Item = (usize, Bytes)> + use<>> {
+        let all = pack.directory.frames.get(frames.clone()).unwrap_or_default();
+        let lengths: Vec<usize> = all.iter().map(|frame| frame.sealed_len as usize).collect();
+        let start = all.first().map_or(0, |frame| frame.offset);
+        let sealed = self.store.get_parts(&names::pack(pack.id), start, &lengths)?;
         self.fetches.fetch_add(1, Ordering::Relaxed);
-        self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok((bytes, base))
+        let bytes = sealed.iter().map(Bytes::len).sum::<usize>() as u64;
+        self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if !sealed.iter().map(Bytes::len).eq(lengths) {
+            let short = FormatError::malformed("pack", "it ends too soon");
+            return Err(Error::object(names::pack(pack.id))(short));
+        }
+        Ok(frames.zip(sealed))
     }
 
     /// Keeps a frame that was fetched with others.
@@ -463,9 +461,7 @@ impl Frames {
             let wanted = at..at + missing;
             let all = whole.take().unwrap_or_else(|| wanted.clone());
             let all = all.start.min(at)..all.end.max(wanted.end);
-            let (bytes, base) = self.get(pack, all.clone())?;
-            for number in all {
-                let own = pack.part(number, &bytes, base)?;
+            for (number, own) in self.get(pack, all)? {
                 if wanted.contains(&number) {
                     self.keep(pack, number, &own);
                     plains.push(self.open(pack, number, &own)?);
