@@ -48,7 +48,7 @@ pub use s3::{S3Options, S3Store};
 pub enum Call {
     /// [`Store::put_new`].
     Put,
-    /// [`Store::get`] and [`Store::get_range`].
+    /// [`Store::get`], [`Store::get_range`] and [`Store::get_parts`].
     Get,
     /// [`Store::list`].
     List,
@@ -169,6 +169,18 @@ pub trait Store: Send + Sync {
     /// Reads just the bytes of `range`. An object that ends before the range does
     /// is [`Kind::Damaged`]: the answer is whole or an error, never short.
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
+
+    /// Reads parts of an object that lie end to end from `start` on, of these lengths, in one
+    /// call. Where the bytes come piece by piece, each part has memory of its own: who keeps
+    /// one does not keep the others with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get_range`].
+    fn get_parts(&self, key: &str, start: u64, lengths: &[usize]) -> Result<Vec<Bytes>> {
+        let mut body = self.get_range(key, key::range_of(start, lengths))?;
+        Ok(lengths.iter().map(|length| body.split_to(body.len().min(*length))).collect())
+    }
 
     /// Lists a page of the objects whose names begin with `prefix` and come after
     /// `after`, in byte order. An empty or missing prefix is an empty page.

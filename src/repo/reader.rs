@@ -12,6 +12,7 @@
 mod ahead;
 mod bulk;
 mod content;
+mod flights;
 mod frames;
 mod warm;
 

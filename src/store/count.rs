@@ -132,6 +132,13 @@ impl Store for CountStore {
         self.inner.get_range(key, range).inspect(|body| self.received(body))
     }
 
+    fn get_parts(&self, key: &str, start: u64, lengths: &[usize]) -> Result<Vec<Bytes>> {
+        add(&self.counters.gets, 1);
+        let parts = self.inner.get_parts(key, start, lengths)?;
+        parts.iter().for_each(|part| self.received(part));
+        Ok(parts)
+    }
+
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         add(&self.counters.lists, 1);
         self.inner.list(prefix, after)

@@ -68,6 +68,12 @@ pub(crate) fn check_range(key: &str, range: &Range<u64>, store: &str) -> Result<
     Err(error(Kind::Invalid, Call::Get, key, store, wrong))
 }
 
+/// The range of parts that lie end to end.
+pub(crate) fn range_of(start: u64, lengths: &[usize]) -> Range<u64> {
+    let end = lengths.iter().fold(start, |end, length| end.saturating_add(*length as u64));
+    start..end
+}
+
 /// The object is larger than its reader allows.
 pub(crate) fn too_large(key: &str, store: &str, size: u64, limit: u64) -> Error {
     let wrong = format!("it has {size} bytes, and {limit} at most are expected");

@@ -74,12 +74,17 @@ impl LimitStore {
         error(Kind::Interrupted, call, key, &self.inner.location(), "asked to stop")
     }
 
-    fn read(&self, key: &str, read: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
+    fn read<T>(
+        &self,
+        key: &str,
+        read: impl FnOnce() -> Result<T>,
+        length: impl FnOnce(&T) -> usize,
+    ) -> Result<T> {
         let _place = self.enter(Call::Get, key)?;
         self.wait(self.down.as_ref(), Call::Get, key, 0)?;
         let body = read()?;
         if let Some(bucket) = &self.down {
-            bucket.charge(body.len());
+            bucket.charge(length(&body));
         }
         Ok(body)
     }
@@ -93,11 +98,16 @@ impl Store for LimitStore {
     }
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
-        self.read(key, || self.inner.get(key, limit))
+        self.read(key, || self.inner.get(key, limit), Bytes::len)
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        self.read(key, || self.inner.get_range(key, range))
+        self.read(key, || self.inner.get_range(key, range), Bytes::len)
+    }
+
+    fn get_parts(&self, key: &str, start: u64, lengths: &[usize]) -> Result<Vec<Bytes>> {
+        let length = |parts: &Vec<Bytes>| parts.iter().map(Bytes::len).sum();
+        self.read(key, || self.inner.get_parts(key, start, lengths), length)
     }
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {

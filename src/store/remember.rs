@@ -124,6 +124,10 @@ impl Store for RememberStore {
         self.inner.get_range(key, range)
     }
 
+    fn get_parts(&self, key: &str, start: u64, lengths: &[usize]) -> Result<Vec<Bytes>> {
+        self.inner.get_parts(key, start, lengths)
+    }
+
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         if !prefix.ends_with('/') || !self.what.contains(&prefix) || after.is_some() {
             return self.inner.list(prefix, after);

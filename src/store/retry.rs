@@ -129,6 +129,10 @@ impl Store for RetryStore {
         self.retry(Call::Get, key, || self.inner.get_range(key, range.clone()))
     }
 
+    fn get_parts(&self, key: &str, start: u64, lengths: &[usize]) -> Result<Vec<Bytes>> {
+        self.retry(Call::Get, key, || self.inner.get_parts(key, start, lengths))
+    }
+
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         self.retry(Call::List, prefix, || self.inner.list(prefix, after))
     }

@@ -28,6 +28,7 @@ mod client;
 mod failure;
 mod list;
 mod options;
+mod parts;
 
 use std::future::Future;
 use std::ops::Range;
@@ -45,6 +46,7 @@ use tokio::runtime::Runtime;
 
 use self::client::{Date, SLOWEST, timeout, timeouts};
 use self::failure::{Failure, chain};
+use self::parts::Parts;
 use crate::base::pause::{monotonic, uptime};
 use crate::base::{Kind, Stop};
 use crate::store::key::{self, error};
@@ -113,6 +115,13 @@ impl S3Store {
     /// How long a call may take that carries so many bytes.
     fn allowance(&self, bytes: u64) -> Duration {
         timeout(&self.options).saturating_add(Duration::from_secs(bytes / SLOWEST))
+    }
+
+    fn ranged(&self, key: &str, range: &Range<u64>, lengths: &[usize]) -> Result<Vec<Bytes>> {
+        key::check(Call::Get, key, &self.location())?;
+        key::check_range(key, range, &self.location())?;
+        let length = range.end - range.start;
+        self.run(Call::Get, key, self.read(key, Some(range), lengths, length))
     }
 
     /// Runs a call to its end on the caller's thread.
@@ -193,13 +202,20 @@ impl S3Store {
             .set_server_side_encryption(sse)
     }
 
-    /// Reads an object, or a range of it, and begins anew when its body breaks off.
-    async fn read(&self, key: &str, range: Option<&Range<u64>>, limit: u64) -> Answer<Bytes> {
+    /// Reads an object, or a range of it, in parts of these lengths, the last of which has what
+    /// remains. Begins anew when the body breaks off.
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<&Range<u64>>,
+        lengths: &[usize],
+        limit: u64,
+    ) -> Answer<Vec<Bytes>> {
         let expected = range.map_or(0, |range| range.end - range.start);
         let deadline = monotonic() + self.allowance(expected);
         let mut attempt = 1;
         loop {
-            match self.read_once(key, range, limit, deadline).await {
+            match self.read_once(key, range, lengths, limit, deadline).await {
                 Err(failure)
                     if failure.status == BROKE_OFF
                         && attempt < self.options.max_attempts
@@ -217,9 +233,10 @@ impl S3Store {
         &self,
         key: &str,
         range: Option<&Range<u64>>,
+        lengths: &[usize],
         limit: u64,
         deadline: Instant,
-    ) -> Answer<Bytes> {
+    ) -> Answer<Vec<Bytes>> {
         let request = self
             .client
             .get_object()
@@ -252,19 +269,21 @@ impl S3Store {
 
         // Now the size is known, and with it how long it may take.
         let deadline = deadline.max(monotonic() + self.allowance(size.unwrap_or(limit)));
-        let mut body = Vec::with_capacity(key::capacity(size.unwrap_or(0)));
+        let mut parts = Parts::new(lengths, key::capacity(size.unwrap_or(0)));
+        let mut came = 0;
         while let Some(piece) = self.within(deadline, answer.body.next()).await? {
             let piece = piece.map_err(|e| broke_off(&chain(&e)))?;
-            if (body.len() + piece.len()) as u64 > limit {
-                return Err(too_large((body.len() + piece.len()) as u64));
+            came += piece.len() as u64;
+            if came > limit {
+                return Err(too_large(came));
             }
-            body.extend_from_slice(&piece);
+            parts.add(&piece);
         }
         let expected = range.map(|range| range.end - range.start).or(size);
-        if expected.is_some_and(|expected| expected != body.len() as u64) {
-            return Err(broke_off(&format!("{} bytes came", body.len())));
+        if expected.is_some_and(|expected| expected != came) {
+            return Err(broke_off(&format!("{came} bytes came")));
         }
-        Ok(Bytes::from(body))
+        Ok(parts.finish())
     }
 }
 
@@ -283,14 +302,17 @@ impl Store for S3Store {
 
     fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
         key::check(Call::Get, key, &self.location())?;
-        self.run(Call::Get, key, self.read(key, None, limit))
+        let parts = self.run(Call::Get, key, self.read(key, None, &[], limit))?;
+        Ok(parts.into_iter().next().unwrap_or_default())
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        key::check(Call::Get, key, &self.location())?;
-        key::check_range(key, &range, &self.location())?;
-        let length = range.end - range.start;
-        self.run(Call::Get, key, self.read(key, Some(&range), length))
+        let parts = self.ranged(key, &range, &[])?;
+        Ok(parts.into_iter().next().unwrap_or_default())
+    }
+
+    fn get_parts(&self, key: &str, start: u64, lengths: &[usize]) -> Result<Vec<Bytes>> {
+        self.ranged(key, &key::range_of(start, lengths), lengths)
     }
 
     fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {

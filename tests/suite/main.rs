@@ -25,6 +25,7 @@ mod golden_bytes;
 mod manifest;
 mod reader;
 mod requests;
+mod runs;
 mod safety;
 mod segments;
 mod states_in_views;

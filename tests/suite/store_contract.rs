@@ -22,6 +22,7 @@ const PROMISES: &[(&str, Promise)] = &[
     ("what was put is read", what_was_put_is_read),
     ("the first put stays", the_first_put_stays),
     ("ranges are whole or an error", ranges_are_whole_or_an_error),
+    ("parts have the lengths that were asked for", parts_have_the_lengths_that_were_asked_for),
     ("a larger object than expected is damage", a_larger_object_than_expected_is_damage),
     ("what is missing is not found", what_is_missing_is_not_found),
     ("bad names are refused everywhere", bad_names_are_refused_everywhere),
@@ -144,6 +145,19 @@ fn ranges_are_whole_or_an_error(store: &dyn Store) {
         let error = store.get_range("packs/aa/one", range.clone()).unwrap_err();
         assert_eq!(error.kind, Kind::Invalid, "{range:?}: {}", error.source);
     }
+}
+
+fn parts_have_the_lengths_that_were_asked_for(store: &dyn Store) {
+    store.put_new("packs/aa/one", Bytes::from_static(b"0123456789")).unwrap();
+    let parts = |start, lengths: &[usize]| store.get_parts("packs/aa/one", start, lengths);
+    assert_eq!(parts(0, &[10]).unwrap(), ["0123456789"]);
+    assert_eq!(parts(0, &[0, 4, 0, 6]).unwrap(), ["", "0123", "", "456789"]);
+    assert_eq!(parts(3, &[1, 2, 3]).unwrap(), ["3", "45", "678"]);
+    assert_eq!(parts(8, &[1, 2]).unwrap_err().kind, Kind::Damaged);
+    assert_eq!(parts(8, &[1, usize::MAX]).unwrap_err().kind, Kind::Damaged);
+    assert_eq!(parts(8, &[]).unwrap_err().kind, Kind::Invalid);
+    let missing = store.get_parts("packs/aa/two", 0, &[1]).unwrap_err();
+    assert_eq!((missing.kind, missing.call), (Kind::NotFound, Call::Get));
 }
 
 fn a_larger_object_than_expected_is_damage(store: &dyn Store) {

@@ -1,14 +1,14 @@
 //! Frames: fetched in runs, opened, kept; each fetched once however many ask.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use lru::LruCache;
 
+use super::flights::{Flight, Flights, Landing};
 use super::{PlainFrame, ReaderOptions};
 use crate::base::PackId;
 use crate::cache::{DiskCache, MemoryCache};
@@ -92,18 +92,6 @@ impl PackInfo {
         start..end
     }
 
-    /// The sealed bytes of a frame, out of some of the pack's that begin at `base`.
-    fn part(&self, number: usize, bytes: &Bytes, base: u64) -> Result<Bytes> {
-        let frame = &self.directory.frames[number];
-        let from = usize::try_from(frame.offset - base).unwrap_or(usize::MAX);
-        let behind = from.saturating_add(frame.sealed_len as usize);
-        if behind > bytes.len() {
-            let short = FormatError::malformed("pack", "it ends too soon");
-            return Err(Error::object(names::pack(self.id))(short));
-        }
-        Ok(bytes.slice(from..behind))
-    }
-
     fn range(&self, frames: Range<usize>) -> Range<u64> {
         let all = &self.directory.frames;
         match (all.get(frames.start), frames.end.checked_sub(1).and_then(|last| all.get(last))) {
@@ -132,7 +120,7 @@ pub(super) struct Frames {
     run_bytes: u64,
     /// Frames that were opened, the last of them.
     opened: Mutex<LruCache<Key, ()>>,
-    flights: Mutex<HashMap<Key, Arc<Flight>>>,
+    flights: Flights<Key>,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
     disk_hits: AtomicU64,
@@ -140,11 +128,28 @@ pub(super) struct Frames {
     corrupt: AtomicU64,
 }
 
-/// A frame on its way.
-#[derive(Default)]
-struct Flight {
-    landed: Mutex<bool>,
-    changed: Condvar,
+/// What one caller fetches, and nobody else meanwhile.
+struct Claim<'a> {
+    /// The frames that are wanted.
+    wanted: Range<usize>,
+    /// Those that the first GET brings: what lies around them will be wanted.
+    whole: Range<usize>,
+    /// All of these that are not here already.
+    landings: Vec<Landing<'a, Key>>,
+}
+
+/// What somebody should claim, as it was a moment ago.
+struct Plan {
+    wanted: Range<usize>,
+    /// What lies around them and is not here.
+    around: Vec<usize>,
+}
+
+/// Whose turn it is when a frame is wanted.
+enum Turn<'a> {
+    Here(Arc<PlainFrame>),
+    OnItsWay(Arc<Flight>),
+    Own(Claim<'a>),
 }
 
 impl Frames {
@@ -162,7 +167,7 @@ impl Frames {
             fetch_bytes: options.fetch_bytes,
             run_bytes: options.run_bytes,
             opened: Mutex::new(LruCache::new(OPENED_MAX)),
-            flights: Mutex::default(),
+            flights: Flights::default(),
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
             disk_hits: AtomicU64::new(0),
@@ -209,7 +214,7 @@ impl Frames {
     /// Whether a frame is in memory, or on its way there.
     pub(super) fn is_in_memory(&self, pack: &PackInfo, frame: usize) -> bool {
         let at = key(pack, frame);
-        self.is_kept(&at) || lock(&self.flights).contains_key(&at)
+        self.is_kept(&at) || self.flights.has(&at)
     }
 
     pub(super) fn in_memory(&self, pack: &PackInfo, frame: usize) -> Option<Arc<PlainFrame>> {
@@ -231,15 +236,13 @@ impl Frames {
             if let Some(plain) = self.in_memory(pack, frame) {
                 return Ok(plain);
             }
-            match self.take_off(key(pack, frame)) {
-                // It is on its way; look again when it has landed. If its fetch
-                // failed, this caller tries itself.
-                Err(flight) => flight.wait(),
-                Ok(_landing) => {
-                    let (whole, _others) = self.extend(pack, frame..frame + 1, in_order);
-                    let mut loaded = self.fetch(pack, frame..frame + 1, whole)?;
+            match self.turn(pack, frame..frame + 1, in_order) {
+                Turn::Here(plain) => return Ok(plain),
+                // Look again when it has landed. If its fetch failed, this caller tries itself.
+                Turn::OnItsWay(flight) => flight.wait(),
+                Turn::Own(claim) => {
                     let wrong = FormatError::malformed("pack", "no such frame");
-                    let plain = loaded.pop();
+                    let plain = self.fetch(pack, claim)?.pop();
                     return plain.ok_or_else(|| Error::object(names::pack(pack.id))(wrong));
                 }
             }
@@ -256,57 +259,76 @@ impl Frames {
     ) -> Result<()> {
         let mut start = frames.start;
         while start < frames.end {
-            if self.kept(pack.kind, &key(pack, start)).is_some() {
-                start += 1;
-                continue;
-            }
-            // As many as are neither here nor on their way, up to a fetch's bound.
-            let mut landings = Vec::new();
-            let mut end = start;
-            while end < frames.end
-                && (end == start || pack.is_one_fetch(start..end + 1, self.fetch_bytes))
-                && self.kept(pack.kind, &key(pack, end)).is_none()
-            {
-                match self.take_off(key(pack, end)) {
-                    Ok(landing) => landings.push(landing),
-                    Err(_) => break,
+            match self.turn(pack, start..frames.end, in_order) {
+                Turn::Here(_) | Turn::OnItsWay(_) => start += 1,
+                Turn::Own(claim) => {
+                    start = claim.wanted.end;
+                    self.fetch(pack, claim)?;
                 }
-                end += 1;
             }
-            if end > start {
-                let (whole, _others) = self.extend(pack, start..end, in_order);
-                self.fetch(pack, start..end, whole)?;
-            }
-            start = end.max(start + 1);
         }
         Ok(())
     }
 
-    /// What should be fetched together with these frames, since what lies around them will be
-    /// wanted. Takes off for the other frames.
-    fn extend(
-        &self,
-        pack: &PackInfo,
-        frames: Range<usize>,
-        in_order: bool,
-    ) -> (Range<usize>, Vec<Landing<'_>>) {
-        // Nodes lie in the order in which a tree is gone through.
-        if self.run_bytes == 0 || !in_order && pack.kind != ChunkKind::Node {
-            return (frames, Vec::new());
+    /// Claims the first of these frames, with as many behind it as one fetch should bring, and
+    /// what lies around them; or says where the first is. Nobody else claims any in between: two
+    /// who want different frames of a run at once would each claim a part of it, and both ask
+    /// for the whole.
+    fn turn(&self, pack: &PackInfo, frames: Range<usize>, in_order: bool) -> Turn<'_> {
+        let plan = self.plan(pack, frames, in_order);
+        // Outlives the lock, which the end of a landing takes.
+        let mut landings = Vec::new();
+        let mut claims = self.flights.lock();
+        let first = plan.wanted.start;
+        // Whoever fetched a frame put it here before the flight ended.
+        if let Some(plain) = self.kept(pack.kind, &key(pack, first)) {
+            return Turn::Here(plain);
         }
-        let run = pack.run_of(frames.start, self.run_bytes);
-        let (mut whole, mut others) = (frames.clone(), Vec::new());
-        for number in run.filter(|number| !frames.contains(number)) {
+        let mut wanted = first..first;
+        for number in plan.wanted {
             let at = key(pack, number);
-            if self.is_here(pack, number) {
+            if self.is_kept(&at) {
+                break;
+            }
+            match claims.take_off(at) {
+                Ok(landing) => landings.push(landing),
+                Err(flight) if number == first => return Turn::OnItsWay(flight),
+                Err(_) => break,
+            }
+            wanted.end = number + 1;
+        }
+        let mut whole = wanted.clone();
+        for number in plan.around.into_iter().filter(|number| !wanted.contains(number)) {
+            let at = key(pack, number);
+            if self.is_kept(&at) || self.sealed.has(&at) {
                 continue;
             }
-            if let Ok(landing) = self.take_off(at) {
-                others.push(landing);
+            if let Ok(landing) = claims.take_off(at) {
+                landings.push(landing);
                 whole = whole.start.min(number)..whole.end.max(number + 1);
             }
         }
-        (whole, others)
+        Turn::Own(Claim { wanted, whole, landings })
+    }
+
+    /// What should be had at once of these frames, the first at least: only what needs a fetch
+    /// like the first, or none like it. Otherwise what follows the last frame that is here
+    /// would be fetched alone, and its run a second time.
+    fn plan(&self, pack: &PackInfo, frames: Range<usize>, in_order: bool) -> Plan {
+        let first = frames.start;
+        let is_here = self.is_here(pack, first);
+        // Nodes lie in the order in which a tree is gone through.
+        let by_runs = self.run_bytes > 0 && (in_order || pack.kind == ChunkKind::Node);
+        let run = (by_runs && !is_here).then(|| pack.run_of(first, self.run_bytes));
+        let end = run.as_ref().map_or(frames.end, |run| run.end.min(frames.end));
+        let with_it = (first + 1..end).take_while(|number| {
+            pack.is_one_fetch(first..number + 1, self.fetch_bytes)
+                && self.is_here(pack, *number) == is_here
+        });
+        Plan {
+            wanted: first..first + 1 + with_it.count(),
+            around: run.into_iter().flatten().filter(|n| !self.is_here(pack, *n)).collect(),
+        }
     }
 
     /// The first frame from this one on that is neither here nor on its way, if who reads in
@@ -335,23 +357,36 @@ impl Frames {
         };
         let mut frames = (from..pack.directory.frames.len()).take_while(near);
         let Some(frame) = frames.find(|frame| !self.is_here(pack, *frame)) else { return Ok(()) };
-        let Ok(_landing) = self.take_off(key(pack, frame)) else { return Ok(()) };
-        let (whole, _others) = self.extend(pack, frame..frame + 1, true);
-        let (bytes, base) = self.get(pack, whole.clone())?;
-        for number in whole {
-            self.keep_sealed(pack, number, pack.part(number, &bytes, base)?);
+        let Turn::Own(claim) = self.turn(pack, frame..frame + 1, true) else { return Ok(()) };
+        // It may have come since.
+        if self.is_here(pack, frame) {
+            return Ok(());
+        }
+        for (number, sealed) in self.get(pack, claim.whole)? {
+            self.keep_sealed(pack, number, sealed);
         }
         Ok(())
     }
 
-    /// One GET of neighbouring frames. Returns the bytes and where they begin in the pack.
-    fn get(&self, pack: &PackInfo, frames: Range<usize>) -> Result<(Bytes, u64)> {
-        let range = pack.range(frames);
-        let base = range.start;
-        let bytes = self.store.get_range(&names::pack(pack.id), range)?;
+    /// One GET of neighbouring frames. Each is sealed, and in memory of its own: one that
+    /// nobody wants yet keeps no others.
+    fn get(
+        &self,
+        pack: &PackInfo,
+        frames: Range<usize>,
+    ) -> Result<impl Iterator<Item = (usize, Bytes)> + use<>> {
+        let all = pack.directory.frames.get(frames.clone()).unwrap_or_default();
+        let lengths: Vec<usize> = all.iter().map(|frame| frame.sealed_len as usize).collect();
+        let start = all.first().map_or(0, |frame| frame.offset);
+        let sealed = self.store.get_parts(&names::pack(pack.id), start, &lengths)?;
         self.fetches.fetch_add(1, Ordering::Relaxed);
-        self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok((bytes, base))
+        let bytes = sealed.iter().map(Bytes::len).sum::<usize>() as u64;
+        self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if !sealed.iter().map(Bytes::len).eq(lengths) {
+            let short = FormatError::malformed("pack", "it ends too soon");
+            return Err(Error::object(names::pack(pack.id))(short));
+        }
+        Ok(frames.zip(sealed))
     }
 
     /// Keeps a frame that was fetched with others.
@@ -392,14 +427,10 @@ impl Frames {
         ]
     }
 
-    /// Fetches frames that this caller has taken off for. The first GET brings all of
-    /// `whole`, in which they lie; what is not wanted of it is kept sealed.
-    fn fetch(
-        &self,
-        pack: &PackInfo,
-        frames: Range<usize>,
-        whole: Range<usize>,
-    ) -> Result<Vec<Arc<PlainFrame>>> {
+    /// Fetches frames that this caller has claimed. The first GET brings the whole claim; what
+    /// is not wanted of it is kept sealed.
+    fn fetch(&self, pack: &PackInfo, claim: Claim<'_>) -> Result<Vec<Arc<PlainFrame>>> {
+        let Claim { wanted: frames, whole, landings: _landings } = claim;
         let mut whole = Some(whole);
         let mut sealed: Vec<Option<(Bytes, &AtomicU64)>> = Vec::new();
         for number in frames.clone() {
@@ -430,9 +461,7 @@ impl Frames {
             let wanted = at..at + missing;
             let all = whole.take().unwrap_or_else(|| wanted.clone());
             let all = all.start.min(at)..all.end.max(wanted.end);
-            let (bytes, base) = self.get(pack, all.clone())?;
-            for number in all {
-                let own = pack.part(number, &bytes, base)?;
+            for (number, own) in self.get(pack, all)? {
                 if wanted.contains(&number) {
                     self.keep(pack, number, &own);
                     plains.push(self.open(pack, number, &own)?);
@@ -456,41 +485,6 @@ impl Frames {
         });
         self.put(at, Arc::clone(&plain));
         Ok(plain)
-    }
-
-    /// Claims the fetch of a frame, or says who has it.
-    fn take_off(&self, key: Key) -> std::result::Result<Landing<'_>, Arc<Flight>> {
-        let mut flights = lock(&self.flights);
-        if let Some(flight) = flights.get(&key) {
-            return Err(Arc::clone(flight));
-        }
-        flights.insert(key, Arc::default());
-        Ok(Landing { frames: self, key })
-    }
-}
-
-/// Ends a flight when it is dropped, however the fetch ended.
-struct Landing<'a> {
-    frames: &'a Frames,
-    key: Key,
-}
-
-impl Drop for Landing<'_> {
-    fn drop(&mut self) {
-        let flight = lock(&self.frames.flights).remove(&self.key);
-        if let Some(flight) = flight {
-            *lock(&flight.landed) = true;
-            flight.changed.notify_all();
-        }
-    }
-}
-
-impl Flight {
-    fn wait(&self) {
-        let mut landed = lock(&self.landed);
-        while !*landed {
-            landed = self.changed.wait(landed).unwrap_or_else(PoisonError::into_inner);
-        }
     }
 }
 
