@@ -1,4 +1,5 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicUsize;
 
 use tempfile::TempDir;
 
@@ -121,11 +122,16 @@ fn a_stop_in_the_middle_of_a_group_leaves_its_other_files_unwritten() {
     let info = publish(&library, &files);
     library.lose(&files[3]);
     let stop = Stop::new();
-    let raised = stop.clone();
-    let progress = Progress::with_sink(move |_| raised.raise());
+    let (raised, problems) = (stop.clone(), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&problems);
+    let progress = Progress::with_sink(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        raised.raise();
+    });
     let error = restore_with(&library, info, &options(&to), progress, &stop).unwrap_err();
     assert_eq!(error.kind(), crate::base::Kind::Interrupted);
     assert_eq!(restored(&to, &files), [0, 1, 2]);
+    assert_eq!(problems.load(Ordering::Relaxed), 1, "that they are not is no problem of theirs");
 }
 
 /// Here the problem of one file is where its writer panics: each writer meets one, and the
