@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use asof::view::{Selector, Zone};
 use crate::fixture::{TestRepo, create_with, noise};
 
 const MIB: usize = 1 << 20;
-/// How many chunks are asked for at once.
-const WINDOW: usize = 3;
+/// How many chunks are asked for at once: more than a frame has.
+const WINDOW: usize = 8;
 
 /// A repository with one long file that does not compress.
 struct Long {
@@ -46,11 +47,13 @@ impl Long {
         Long { repo, store }
     }
 
-    /// It keeps nothing on disk, and everything in memory.
+    /// It keeps nothing on disk, and everything in memory. What several frames hold it asks for
+    /// at once.
     fn reader(&self) -> Fresh {
         let options = ReaderOptions {
             frame_bytes: 256 * MIB,
             sealed_bytes: 64 * MIB,
+            fetch_bytes: 16 << 20,
             ..ReaderOptions::default()
         };
         let local = LocalOptions { cache_bytes: 0, ..self.repo.local() };
@@ -74,8 +77,9 @@ impl Long {
         ranges
     }
 
-    /// The first chunk that needs a run behind that of the chunk before it.
-    fn border(&self) -> usize {
+    /// The last chunks of a run that has another behind it. Where packs are cut depends on which
+    /// thread of the backup was faster.
+    fn chunks_of_a_run(&self) -> Range<usize> {
         let fresh = self.reader();
         let mut before = None;
         let needs_the_next = |chunk: &ChunkId| {
@@ -86,7 +90,22 @@ impl Long {
             let end = before.replace((get.key.clone(), range.end));
             end == Some((get.key, range.start))
         };
-        fresh.chunks.iter().position(needs_the_next).expect("a pack of two runs")
+        let end = fresh.chunks.iter().position(needs_the_next).expect("a pack of two runs");
+        let fresh = self.reader_behind(end);
+        let is_in_it = |n: &usize| {
+            fresh.reader().warm(&[fresh.chunks[*n]]).unwrap();
+            self.gets().len() == 1
+        };
+        end - (0..end).rev().take_while(is_in_it).count()..end
+    }
+
+    /// A reader that has read what follows a run, and knows where the run is.
+    fn reader_behind(&self, end: usize) -> Fresh {
+        let fresh = self.reader();
+        fresh.reader().stored_order(&fresh.chunks.iter().copied().map(Some).collect::<Vec<_>>());
+        fresh.reader().warm(&[fresh.chunks[end + WINDOW]]).unwrap();
+        self.store.forget_made();
+        fresh
     }
 
     /// What the next GET of a pack meets.
@@ -101,8 +120,9 @@ impl Fresh {
         self.shelf.reader()
     }
 
-    fn read(&self, offset: usize) -> asof::repo::Result<usize> {
-        Ok(self.reader().read(&self.content, offset as u64, 4096, true)?.len())
+    /// Reads a chunk, as who reads the file from front to back.
+    fn read(&self, chunk: usize) -> asof::repo::Result<()> {
+        self.reader().read(&self.content, self.starts[chunk], 4096, true).map(drop)
     }
 }
 
@@ -116,27 +136,33 @@ fn what_reaches_into_a_run_brings_all_of_it() {
         one_by_one.reader().warm(&[*chunk]).unwrap();
     }
     let runs = long.gets();
-    assert!((5..=6).contains(&runs.len()), "{runs:?}");
+    assert!(runs.len() >= 5, "{runs:?}");
     let by_windows = long.reader();
-    for window in by_windows.chunks.windows(WINDOW) {
+    for window in by_windows.chunks.chunks(WINDOW) {
         by_windows.reader().warm(window).unwrap();
     }
     assert_eq!(long.gets(), runs);
 }
 
-/// Two who want different chunks of a run do not each claim a part of it.
+/// Two who want different frames of a run at the same moment do not each claim a part of it.
+/// What else they need is in memory, so that they claim within a microsecond, some time.
 #[test]
-fn many_who_want_a_run_at_once_ask_for_it_once() {
-    let long = Long::new(8);
-    for round in 0..100 {
-        let fresh = long.reader();
-        let together = Barrier::new(8);
+fn two_who_want_a_run_at_once_ask_for_it_once() {
+    let long = Long::new(48);
+    let run = long.chunks_of_a_run();
+    for round in 0..200 {
+        let fresh = long.reader_behind(run.end);
+        let wanted = [run.start, run.end - 1].map(|n| fresh.chunks[n]);
+        let ready = AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            for n in 0..8 {
-                let (fresh, together) = (&fresh, &together);
+            for chunk in wanted {
+                let (fresh, ready) = (&fresh, &ready);
                 scope.spawn(move || {
-                    together.wait();
-                    fresh.read(n * MIB).unwrap();
+                    ready.fetch_add(1, Ordering::SeqCst);
+                    while ready.load(Ordering::SeqCst) < wanted.len() {
+                        std::hint::spin_loop();
+                    }
+                    fresh.reader().warm(&[chunk]).unwrap();
                 });
             }
         });
@@ -147,17 +173,18 @@ fn many_who_want_a_run_at_once_ask_for_it_once() {
 /// Who waits for the fetch of another that fails tries again, once for all who wait.
 #[test]
 fn a_fetch_that_fails_is_made_again_by_one_of_those_who_wait() {
-    let long = Long::new(8);
-    let fresh = long.reader();
+    let long = Long::new(48);
+    let run = long.chunks_of_a_run();
+    let fresh = long.reader_behind(run.end);
     long.on_next_get(Action::Fail(Kind::Unavailable, Moment::Before));
     let failed = Mutex::new(0);
-    let together = Barrier::new(4);
+    let together = Barrier::new(run.len());
     std::thread::scope(|scope| {
-        for n in 0..4 {
+        for chunk in run {
             let (fresh, together, failed) = (&fresh, &together, &failed);
             scope.spawn(move || {
                 together.wait();
-                if fresh.read(2 * n * MIB).is_err() {
+                if fresh.read(chunk).is_err() {
                     *failed.lock().unwrap() += 1;
                 }
             });
@@ -171,10 +198,8 @@ fn a_fetch_that_fails_is_made_again_by_one_of_those_who_wait() {
 #[test]
 fn nobody_waits_for_the_store_to_read_what_is_here() {
     let long = Long::new(48);
-    let border = long.border();
-    let fresh = long.reader();
-    let behind = fresh.chunks[border + 3];
-    fresh.reader().warm(&[behind]).unwrap();
+    let border = long.chunks_of_a_run().end;
+    let fresh = long.reader_behind(border);
 
     let (asked, is_asked) = channel();
     let (read, is_read) = channel();
@@ -191,7 +216,7 @@ fn nobody_waits_for_the_store_to_read_what_is_here() {
     std::thread::scope(|scope| {
         scope.spawn(|| fresh.reader().warm(&fresh.chunks[border - 1..=border + 1]).unwrap());
         is_asked.recv().unwrap();
-        fresh.read(usize::try_from(fresh.starts[border + 1]).unwrap()).unwrap();
+        fresh.read(border + 1).unwrap();
         let _ = read.send(());
     });
     assert_eq!(*was_read.lock().unwrap(), Some(true));
