@@ -110,6 +110,35 @@ fn two_long_files_lie_apart() {
     assert!(fetched < (64 + 24) * MIB, "{fetched}");
 }
 
+/// A file of some hundred kilobytes lies in a frame with its neighbours.
+#[test]
+fn whole_files_lie_among_their_neighbours() {
+    let chunks = Sizes { min: 256 << 10, ..Sizes::DEFAULT };
+    let parameters = Parameters { chunks, ..Parameters::default() };
+    let repo = create_with(Arc::new(MemoryStore::new()), true, &parameters);
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<Vec<u8>> = (0..24).map(|n| noise(n, 240 << 5)).collect();
+    for (n, bytes) in files.iter().enumerate() {
+        fs::write(dir.path().join(format!("{n}")), bytes).unwrap();
+    }
+    repo.backup("s", dir.path());
+    let local = LocalOptions { cache_bytes: 0, ..repo.local() };
+    let options = ReaderOptions::default().for_directory();
+    let shelf = Shelf::open(&repo.open(), &local, options).unwrap();
+    let contents = (0..24).map(|n| content_of(&shelf, &format!("s:/{n}"))).collect::<Vec<_>>();
+    let fetches = || {
+        let counters = shelf.counters();
+        counters.iter().find(|(name, _)| *name == "fetches").unwrap().1
+    };
+    let before = fetches();
+    for (content, bytes) in contents.iter().zip(&files) {
+        assert!(shelf.read(content, 0, 240 << 10).unwrap() == *bytes);
+    }
+    // Ten have room in a frame, and each of up to eight threads has one that is not full.
+    let fetched = fetches() - before;
+    assert!(fetched <= 2 + 8, "{fetched}");
+}
+
 /// Who looks at a snapshot opens a small frame, however many directories are in it.
 #[test]
 fn the_top_of_a_tree_lies_apart() {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use asof::base::{Clock, Progress, RecordId, SnapshotId, Stop, UnixTime};
+use asof::base::{ChunkId, Clock, Progress, RecordId, SnapshotId, Stop, UnixTime};
 use asof::codec::hash::{ChunkKind, sha256};
 use asof::codec::random;
 use asof::format::extents::INLINE_MAX;
@@ -29,7 +29,7 @@ use asof::format::names::{self, Hour};
 use asof::format::node::{Entry, FileKind, Owner};
 use asof::repo::keys::Credential;
 use asof::repo::log::EncodedFact;
-use asof::repo::trees::{DirBuilder, Draft, store_extents};
+use asof::repo::trees::{DirBuilder, Draft, NodeSink, store_extents};
 use asof::repo::writer::{Lane, Writer, WriterOptions};
 use asof::repo::{LocalOptions, Repository};
 use asof::store::LocalStore;
@@ -229,7 +229,20 @@ impl World {
     }
 }
 
-/// Stores a directory and returns its own entry.
+/// Where nodes at the top of a tree go, as those of a backup do.
+struct Top<'a>(&'a mut Lane);
+
+impl NodeSink for Top<'_> {
+    fn node(&mut self, bytes: Vec<u8>) -> asof::repo::Result<ChunkId> {
+        self.0.node(bytes)
+    }
+
+    fn upper_node(&mut self, bytes: Vec<u8>) -> asof::repo::Result<ChunkId> {
+        self.0.top_node(&bytes)
+    }
+}
+
+/// Stores a directory of directories, or of files, and returns its own entry.
 fn store_dir<'a>(
     repo: &Repository,
     name: &str,
@@ -238,10 +251,11 @@ fn store_dir<'a>(
     nodes: &mut Lane,
 ) -> Result<Draft> {
     let mut builder = DirBuilder::new(repo.keys().split.clone());
+    let mut sink = Top(nodes);
     for entry in entries {
-        builder.add(entry.clone(), 0, nodes)?;
+        builder.add(entry.clone(), 0, &mut sink)?;
     }
-    let stored = builder.finish(nodes)?;
+    let stored = builder.finish(&mut sink)?;
     Ok(stored.entry_of(draft(name, FileKind::Dir, now)))
 }
 
@@ -250,7 +264,7 @@ fn draft(name: &str, kind: FileKind, now: UnixTime) -> Draft {
     Draft { entry, refs: Vec::new(), owner: Owner::default() }
 }
 
-fn snapshot_of(root: Draft, now: UnixTime) -> (Snapshot, Vec<asof::base::ChunkId>) {
+fn snapshot_of(root: Draft, now: UnixTime) -> (Snapshot, Vec<ChunkId>) {
     let id = SnapshotId(random::bytes());
     (Snapshot::new(id, "bench", root.entry, root.owner, now), root.refs)
 }

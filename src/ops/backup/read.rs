@@ -210,12 +210,11 @@ fn read_once(
                     let length = chunker.cut(&buffer[start..filled]);
                     let chunk = &buffer[start..start + length];
                     // A file of one chunk is hashed once.
-                    let sha = if only && length as u64 == len {
-                        *single.insert(sha256(chunk))
+                    let id = if only && length as u64 == len {
+                        lane.add_file(chunk, single.insert(sha256(chunk)))?
                     } else {
-                        whole.update_and_hash(chunk)
+                        lane.add(chunk, &whole.update_and_hash(chunk))?
                     };
-                    let id = lane.add(chunk, &sha)?;
                     data.extents.push((length as u64, Some(id)));
                     start += length;
                 }

@@ -24,8 +24,11 @@ use crate::repo::{Error, Result};
 
 /// A frame is closed when it has so much content. Bytes.
 const FRAME_BYTES: usize = 5 << 19;
-/// A chunk of at least this many bytes has a frame of its own.
-const ALONE_BYTES: usize = 192 << 10;
+/// A piece of a file with at least this many bytes has a frame of its own: who reads here and
+/// there in a long file should not unpack more than it wants.
+const PIECE_ALONE: usize = 192 << 10;
+/// A whole file has one only from here on. Among its neighbours it takes a fifth less.
+const FILE_ALONE: usize = 512 << 10;
 
 /// A caller's own way into the writer.
 pub struct Lane {
@@ -46,17 +49,33 @@ impl Lane {
     ///
     /// [`Error::Interrupted`] if a stage failed; [`Writer::finish`](super::Writer::finish) returns why.
     pub fn add(&mut self, plain: &[u8], sha: &[u8; 32]) -> Result<ChunkId> {
-        self.add_to(plain, sha, |lane| &mut lane.open)
+        self.add_to(plain, sha, |lane| &mut lane.open, PIECE_ALONE)
     }
 
-    fn add_to(&mut self, plain: &[u8], sha: &[u8; 32], frame: Choose) -> Result<ChunkId> {
+    /// The same for a chunk that is all of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lane::add`].
+    pub fn add_file(&mut self, plain: &[u8], sha: &[u8; 32]) -> Result<ChunkId> {
+        self.add_to(plain, sha, |lane| &mut lane.open, FILE_ALONE)
+    }
+
+    /// From `alone` bytes on it has a frame of its own.
+    fn add_to(
+        &mut self,
+        plain: &[u8],
+        sha: &[u8; 32],
+        frame: Choose,
+        alone: usize,
+    ) -> Result<ChunkId> {
         self.shared.check()?;
         let id = self.shared.repo.keys().ids.chunk_id(self.to.0, sha);
         if !self.claim(id)? {
             self.shared.chunks_known.fetch_add(1, Ordering::Relaxed);
             return Ok(id);
         }
-        self.store(id, plain, frame)?;
+        self.store(id, plain, frame, alone)?;
         Ok(id)
     }
 
@@ -67,7 +86,7 @@ impl Lane {
     /// As [`Lane::add`].
     pub fn copy(&mut self, id: ChunkId, plain: &[u8]) -> Result<()> {
         self.shared.check()?;
-        self.store(id, plain, |lane| &mut lane.open)
+        self.store(id, plain, |lane| &mut lane.open, PIECE_ALONE)
     }
 
     /// Stores the signed statement of a snapshot, given as its encoded fact with its
@@ -91,17 +110,17 @@ impl Lane {
     ///
     /// As [`Lane::add`].
     pub fn top_node(&mut self, bytes: &[u8]) -> Result<ChunkId> {
-        self.add_to(bytes, &sha256(bytes), |lane| &mut lane.top)
+        self.add_to(bytes, &sha256(bytes), |lane| &mut lane.top, PIECE_ALONE)
     }
 
-    fn store(&mut self, id: ChunkId, plain: &[u8], frame: Choose) -> Result<()> {
+    fn store(&mut self, id: ChunkId, plain: &[u8], frame: Choose, alone: usize) -> Result<()> {
         self.shared.chunks_new.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
         if self.shared.options.dry_run {
             return Ok(());
         }
         let chunk = FrameChunk::new(id, plain);
-        if plain.len() >= ALONE_BYTES {
+        if plain.len() >= alone {
             let frame = RawFrame { to: self.to, plain: plain.to_vec(), chunks: vec![chunk] };
             return self.send(frame);
         }
@@ -166,6 +185,6 @@ impl NodeSink for Lane {
 
     fn upper_node(&mut self, bytes: Vec<u8>) -> Result<ChunkId> {
         let sha = sha256(&bytes);
-        self.add_to(&bytes, &sha, |lane| &mut lane.upper)
+        self.add_to(&bytes, &sha, |lane| &mut lane.upper, PIECE_ALONE)
     }
 }
