@@ -147,7 +147,7 @@ fn the_top_of_a_tree_lies_apart() {
     let name = |n: u32| sha256(&n.to_be_bytes()).iter().map(|b| format!("{b:02x}")).collect();
     for n in 0..2_000 {
         let (top, upper, name): (_, _, String) = (n % 10, n % 200, name(n));
-        fs::create_dir_all(dir.path().join(format!("{top}/{upper}/{name}"))).unwrap();
+        fs::create_dir_all(dir.path().join(format!("{top}/{upper}/{name}/x"))).unwrap();
     }
     repo.backup("s", dir.path());
     let local = LocalOptions { cache_bytes: 0, ..repo.local() };
