@@ -10,7 +10,7 @@ use bytes::Bytes;
 use asof::base::{Kind, Stop, UnixTime};
 use asof::store::{
     Call, CountStore, FaultStore, LimitStore, Limits, LocalStore, MemoryStore, Patience,
-    RetryStore, Store,
+    RememberStore, RetryStore, Store,
 };
 
 use crate::ceph::{self, User};
@@ -83,6 +83,21 @@ fn a_bucket_without_conditional_puts_keeps_what_it_can() {
     what_was_put_is_read(&store);
     let again = store.put_new("packs/aa/one", Bytes::from_static(b"some bytes")).unwrap();
     assert!(again.created, "a plain put cannot know better");
+}
+
+/// Who keeps one part of what a bucket sent keeps no others: no wrapper asks for the whole.
+#[test]
+fn parts_from_a_bucket_have_memory_of_their_own() {
+    let Some(store) = ceph::store(User::Owner) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(LimitStore::new(Arc::new(store), Limits::default(), Stop::new()));
+    let store = Arc::new(RetryStore::new(store, Patience::default(), Stop::new()));
+    let store = Arc::new(CountStore::new(store));
+    let store = RememberStore::new(store, dir.path().to_owned(), &[]);
+    store.put_new("packs/aa/one", Bytes::from_static(b"0123456789")).unwrap();
+    let parts = store.get_parts("packs/aa/one", 2, &[3, 5]).unwrap();
+    assert_eq!(parts, ["234", "56789"]);
+    assert!(parts.iter().all(Bytes::is_unique));
 }
 
 #[test]

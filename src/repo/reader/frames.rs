@@ -135,7 +135,7 @@ struct Claim<'a> {
     /// Those that the first GET brings: what lies around them will be wanted.
     whole: Range<usize>,
     /// All of these that are not here already.
-    landings: Vec<Landing<'a, Key>>,
+    landing: Landing<'a, Key>,
 }
 
 /// What somebody should claim, as it was a moment ago.
@@ -276,9 +276,9 @@ impl Frames {
     /// for the whole.
     fn turn(&self, pack: &PackInfo, frames: Range<usize>, in_order: bool) -> Turn<'_> {
         let plan = self.plan(pack, frames, in_order);
-        // Outlives the lock, which the end of a landing takes.
-        let mut landings = Vec::new();
-        let mut claims = self.flights.lock();
+        // Outlives the right to claim.
+        let mut landing = self.flights.prepare();
+        let mut claims = self.flights.claims();
         let first = plan.wanted.start;
         // Whoever fetched a frame put it here before the flight ended.
         if let Some(plain) = self.kept(pack.kind, &key(pack, first)) {
@@ -290,8 +290,8 @@ impl Frames {
             if self.is_kept(&at) {
                 break;
             }
-            match claims.take_off(at) {
-                Ok(landing) => landings.push(landing),
+            match claims.claim(at, &mut landing) {
+                Ok(()) => {}
                 Err(flight) if number == first => return Turn::OnItsWay(flight),
                 Err(_) => break,
             }
@@ -303,12 +303,11 @@ impl Frames {
             if self.is_kept(&at) || self.sealed.has(&at) {
                 continue;
             }
-            if let Ok(landing) = claims.take_off(at) {
-                landings.push(landing);
+            if claims.claim(at, &mut landing).is_ok() {
                 whole = whole.start.min(number)..whole.end.max(number + 1);
             }
         }
-        Turn::Own(Claim { wanted, whole, landings })
+        Turn::Own(Claim { wanted, whole, landing })
     }
 
     /// What should be had at once of these frames, the first at least: only what needs a fetch
@@ -430,7 +429,7 @@ impl Frames {
     /// Fetches frames that this caller has claimed. The first GET brings the whole claim; what
     /// is not wanted of it is kept sealed.
     fn fetch(&self, pack: &PackInfo, claim: Claim<'_>) -> Result<Vec<Arc<PlainFrame>>> {
-        let Claim { wanted: frames, whole, landings: _landings } = claim;
+        let Claim { wanted: frames, whole, landing: _landing } = claim;
         let mut whole = Some(whole);
         let mut sealed: Vec<Option<(Bytes, &AtomicU64)>> = Vec::new();
         for number in frames.clone() {
