@@ -273,16 +273,20 @@ mod tests {
         assert!(answers.recv().is_err(), "one reply, one answer");
     }
 
-    /// The watchdog, which was set by a question that was answered, wakes for the next one.
+    /// The watchdog wakes for every question, whether one before was answered or refused.
     #[test]
-    fn a_stuck_question_behind_an_answered_one_is_refused() {
-        let pool = Pool::new(1, Duration::from_millis(50)).unwrap();
+    fn stuck_questions_behind_others_are_refused() {
+        let pool = Pool::new(3, Duration::from_millis(50)).unwrap();
         let (told, answers) = unbounded();
+        let (release, stuck) = bounded::<()>(0);
         pool.run(Told(told.clone()), || (), Told::answer);
         assert_eq!(answers.recv().unwrap(), "answered");
-        let (release, stuck) = bounded::<()>(0);
-        pool.run(Told(told), move || stuck.recv().unwrap_or_default(), Told::answer);
-        assert_eq!(answers.recv().unwrap(), "late");
+        for _ in 0..2 {
+            let stuck = stuck.clone();
+            let wait = move || stuck.recv().unwrap_or_default();
+            pool.run(Told(told.clone()), wait, Told::answer);
+            assert_eq!(answers.recv_timeout(Duration::from_secs(20)), Ok("late"));
+        }
         drop(release);
     }
 
