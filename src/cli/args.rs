@@ -108,8 +108,8 @@ impl Cli {
         let new = || clap::Command::new("asof");
         let all = Command::augment_subcommands(new());
         let typed = all.get_subcommands().filter(|command| {
-            let names = command.get_all_aliases().chain([command.get_name()]);
-            names.into_iter().any(|name| words.iter().any(|word| word == name))
+            let mut names = command.get_all_aliases().chain([command.get_name()]);
+            names.any(|name| words.iter().any(|word| word == name))
         });
         let few = Global::augment_args(new()).subcommands(typed.cloned());
         few.try_get_matches_from(words)

@@ -6,12 +6,13 @@
 //! round. Threads that ask side by side have one each, and a writer never waits for who reads.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::lock;
 use crate::base::Stop;
 use crate::base::pause::{SLICE, pause};
 
@@ -44,7 +45,7 @@ pub(super) struct Borrowed {
 impl Idle {
     /// One for who reads; none if all are in use.
     pub(super) fn reader(&self) -> Option<Borrowed> {
-        let mut idle = self.lock();
+        let mut idle = lock(&self.0);
         match idle.others.pop() {
             Some(connection) => Some(Borrowed::new(connection)),
             None => idle.writer.take().map(|connection| Borrowed { connection, writes: true }),
@@ -53,7 +54,7 @@ impl Idle {
 
     /// One for who writes; none if all are in use. Only one at a time is asked for.
     pub(super) fn writer(&self) -> Option<Borrowed> {
-        let mut idle = self.lock();
+        let mut idle = lock(&self.0);
         match idle.writer.take() {
             Some(connection) => Some(Borrowed { connection, writes: true }),
             None => idle.others.pop().map(Borrowed::new),
@@ -62,16 +63,12 @@ impl Idle {
 
     /// Keeps one for the next.
     pub(super) fn give_back(&self, borrowed: Borrowed) {
-        let mut idle = self.lock();
+        let mut idle = lock(&self.0);
         if borrowed.writes && idle.writer.is_none() {
             idle.writer = Some(borrowed.connection);
         } else if idle.others.len() < IDLE_MAX && (!borrowed.writes || borrowed.is_made_small()) {
             idle.others.push(borrowed.connection);
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,7 +134,7 @@ mod tests {
     use super::*;
 
     fn caches(idle: &Idle) -> Vec<i64> {
-        let connections = idle.lock();
+        let connections = lock(&idle.0);
         let cache = |c: &Connection| c.pragma_query_value(None, "cache_size", |row| row.get(0));
         let all = connections.writer.iter().chain(&connections.others);
         all.map(|connection| cache(connection).unwrap()).collect()
@@ -173,6 +170,6 @@ mod tests {
         for _ in 0..=IDLE_MAX {
             idle.give_back(Borrowed::new(Connection::open_in_memory().unwrap()));
         }
-        assert_eq!(idle.lock().others.len(), IDLE_MAX);
+        assert_eq!(lock(&idle.0).others.len(), IDLE_MAX);
     }
 }
